@@ -1,0 +1,6 @@
+//! What a kith conversation *is*: identifiers, entries, logs, governance and the fold into views.
+//!
+//! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
+//! views come out; whoever calls brings the time, the random numbers and the storage.
+
+pub mod id;

@@ -1,0 +1,3 @@
+//! One kith device: the pure core, the network, the sealed store, the local API and the CLI.
+
+pub mod kv;

@@ -3,4 +3,8 @@
 //! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
+pub mod canonical;
+pub mod devices;
 pub mod id;
+pub mod signature;
+mod verdict;

@@ -1,3 +1,4 @@
 //! One kith device: the pure core, the network, the sealed store, the local API and the CLI.
 
+pub mod identity;
 pub mod kv;

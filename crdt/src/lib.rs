@@ -3,9 +3,17 @@
 //! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
+<<<<<<< HEAD
 pub mod body;
 pub mod entry;
 pub mod header;
 pub mod id;
 pub mod limits;
 pub mod segment;
+=======
+pub mod canonical;
+pub mod devices;
+pub mod id;
+pub mod signature;
+mod verdict;
+>>>>>>> trust

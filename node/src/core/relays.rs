@@ -16,7 +16,7 @@ use super::{
     Ctx, CoreError, inbox, outbox, parcels, receipts,
     io::{Effect, PeerKey},
     rows::{self, ContactNo, InviteNo, RelayNo},
-    wire::ConvKey,
+    history::ConvNo,
 };
 use crate::{
     api::types::{RelayInfo, RelayState},
@@ -45,7 +45,7 @@ pub enum Target {
     /// Answers to an invite.
     Invite(InviteNo),
     /// A conversation, by number.
-    Channel(ConvKey),
+    Channel(ConvNo),
     /// Reserved for a contact's own requests; none yet.
     Contact(ContactNo),
 }
@@ -97,7 +97,7 @@ pub(crate) enum Ask {
     /// A parcel.
     Parcel(u32),
     /// A receipt.
-    Receipt(ConvKey, u64),
+    Receipt(ConvNo, u64),
     /// Whether it serves us, for the command that added it.
     Check(u64),
 }
@@ -403,7 +403,7 @@ pub(crate) fn delete(
 pub(crate) fn put_slot(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    conversation: ConvKey,
+    conversation: ConvNo,
     version: u64,
     value: Vec<u8>,
 ) -> Result<bool, CoreError> {

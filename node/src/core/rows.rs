@@ -122,6 +122,10 @@ pub struct DeviceRow {
     pub device: DeviceId,
     /// Whose.
     pub user: UserId,
-    /// The newest device record, as it was signed.
+    /// Its transport key.
+    pub transport: [u8; 32],
+    /// Its home relays, most liked first.
+    pub relays: Vec<RelayNo>,
+    /// Its newest record, as it was signed.
     pub record: Vec<u8>,
 }

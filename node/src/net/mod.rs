@@ -5,7 +5,6 @@
 //! ([`links`]); every relay a session that is kept alive ([`relays`]). Peers are named outside by
 //! the 32 bytes of their Ed25519 transport key.
 
-pub mod address;
 mod links;
 mod relays;
 mod swarm;

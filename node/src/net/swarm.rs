@@ -19,9 +19,8 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Config, NetError, NetEvent, PEER_PROTOCOL, PeerKey, address, links::Links,
-};
+use super::{Config, NetError, NetEvent, PEER_PROTOCOL, PeerKey, links::Links};
+use crate::core::address;
 
 /// What a swarm of ours is made of.
 #[derive(NetworkBehaviour)]
@@ -66,7 +65,7 @@ impl Handle {
         peer: &PeerKey,
         protocol: &'static str,
     ) -> Result<libp2p::Stream, String> {
-        let id = address::peer_id(peer).ok_or("not an Ed25519 key")?;
+        let id = address::id_of(peer);
         let protocol = StreamProtocol::new(protocol);
         self.control.clone().open_stream(id, protocol).await.map_err(|error| error.to_string())
     }
@@ -86,7 +85,7 @@ pub(super) async fn start(
     let keypair = identity::Keypair::ed25519_from_bytes(&mut seed)
         .map_err(|error| NetError::Setup(error.to_string()))?;
     let mut swarm = build(keypair, config.mdns)?;
-    let peer = address::peer_key(swarm.local_peer_id())
+    let peer = address::key_of(swarm.local_peer_id())
         .ok_or_else(|| NetError::Setup("the transport key is not Ed25519".to_owned()))?;
     for text in &config.listen {
         let refused = |why: String| NetError::Listen { address: text.clone(), why };
@@ -104,7 +103,7 @@ pub(super) async fn start(
     let accepting = links.clone();
     tokio::spawn(async move {
         while let Some((id, stream)) = incoming.next().await {
-            if let Some(peer) = address::peer_key(&id) {
+            if let Some(peer) = address::key_of(&id) {
                 accepting.adopt(peer, String::new(), stream);
             }
         }
@@ -190,12 +189,7 @@ impl Task {
     }
 
     fn dial(&mut self, peer: &PeerKey, addresses: &[String], done: Option<Dialled>) {
-        let Some(id) = address::peer_id(peer) else {
-            if let Some(done) = done {
-                let _ = done.send(Err("not an Ed25519 key".to_owned()));
-            }
-            return;
-        };
+        let id = address::id_of(peer);
         let for_relay = done.is_some();
         if !for_relay {
             self.wanted.insert(id);
@@ -212,7 +206,7 @@ impl Task {
         }
         let options = DialOpts::peer_id(id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(address::parse_all(addresses))
+            .addresses(addresses.iter().filter_map(|text| text.parse().ok()).collect())
             .build();
         // `DialPeerConditionFalse` means that a dial is already under way: its end is ours.
         match self.swarm.dial(options) {
@@ -230,7 +224,7 @@ impl Task {
 
     /// Opens our stream to a peer the driver dialled, unless one is open.
     fn open_link(&self, id: PeerId) {
-        let Some(peer) = address::peer_key(&id) else { return };
+        let Some(peer) = address::key_of(&id) else { return };
         if self.links.is_open(&peer) {
             return;
         }
@@ -286,7 +280,7 @@ impl Task {
     fn discovered(&self, found: Vec<(PeerId, Multiaddr)>) {
         let mut peers: BTreeMap<PeerKey, Vec<String>> = BTreeMap::new();
         for (id, address) in found {
-            if let Some(peer) = address::peer_key(&id) {
+            if let Some(peer) = address::key_of(&id) {
                 peers.entry(peer).or_default().push(address.to_string());
             }
         }
@@ -302,7 +296,7 @@ impl Task {
         if self.swarm.is_connected(&id) || !self.wanted.contains(&id) {
             return;
         }
-        if let Some(peer) = address::peer_key(&id) {
+        if let Some(peer) = address::key_of(&id) {
             let _ = self.events.send(NetEvent::DialFailed { peer });
         }
     }

@@ -153,3 +153,67 @@ fn padded(bytes: usize) -> usize {
         _ => bytes.next_multiple_of(BODY_PAD_STEP_BYTES),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{DeviceId, Incarnation, LogId};
+
+    fn place(seq: u64) -> Place {
+        let log = LogId {
+            device: DeviceId([7; 32]),
+            kind: LogKind::Content,
+            incarnation: Incarnation(1),
+        };
+        Place { log, seq }
+    }
+
+    #[test]
+    fn the_longest_text_fits_and_a_longer_one_does_not() {
+        let body = Body::text(&"x".repeat(TEXT_BYTES_MAX), [0; 32]).unwrap();
+        assert!(body.bytes.len() <= BODY_BYTES_MAX);
+        assert_eq!(body.as_text().unwrap().len(), TEXT_BYTES_MAX);
+        let longer = Body::text(&"x".repeat(TEXT_BYTES_MAX + 1), [0; 32]);
+        assert_eq!(longer, Err(BodyError::TooLong(TEXT_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn padding_hides_the_length() {
+        let lengths = |n: usize| Body::text(&"x".repeat(n), [0; 32]).unwrap().bytes.len();
+        assert_eq!([0, 1, 60].map(lengths), [64; 3]);
+        assert_eq!([61, 124, 125, 252, 253, 508].map(lengths), [128, 128, 256, 256, 512, 512]);
+        assert_eq!([509, 1020, 1021].map(lengths), [1024, 1024, 2048]);
+    }
+
+    #[test]
+    fn a_commitment_binds_text_salt_place_and_conversation() {
+        let conversation = ConversationId([1; 32]);
+        let body = Body::text("hello", [3; 32]).unwrap();
+        let reference = body.reference(&conversation, &place(5));
+        assert_eq!(body.check(&conversation, &place(5), &reference), Ok(()));
+        let wrong = Err(BodyError::Mismatch);
+        assert_eq!(body.check(&conversation, &place(6), &reference), wrong);
+        assert_eq!(body.check(&ConversationId([2; 32]), &place(5), &reference), wrong);
+        let other = Body::text("hellO", [3; 32]).unwrap();
+        assert_eq!(other.check(&conversation, &place(5), &reference), wrong);
+        let salted = Body { salt: [4; 32], bytes: body.bytes.clone() };
+        assert_eq!(salted.check(&conversation, &place(5), &reference), wrong);
+        assert_eq!(format!("{body:?}"), "Body(64 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn texts_survive(text in "\\PC{0,700}") {
+            let body = Body::text(&text, [0; 32]).unwrap();
+            prop_assert_eq!(body.as_text().unwrap(), text);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Body { salt: [0; 32], bytes: bytes.clone() }.as_text();
+            let _ = postcard::from_bytes::<Body>(&bytes);
+        }
+    }
+}

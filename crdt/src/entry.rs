@@ -330,3 +330,180 @@ fn message(conversation: &ConversationId, place: &Place, id: &EntryId) -> Vec<u8
     message.extend_from_slice(&id.0);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{DeviceId, Incarnation};
+
+    const CONVERSATION: ConversationId = ConversationId([1; 32]);
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[5; 32])
+    }
+
+    fn log() -> LogId {
+        LogId {
+            device: DeviceId(key().verifying_key().to_bytes()),
+            kind: LogKind::Content,
+            incarnation: Incarnation(77),
+        }
+    }
+
+    fn header(op: Op) -> Header {
+        let gov = matches!(op, Op::Open { .. }).then(Vec::new);
+        Header { wall_ms: 1_700_000_000_000, after: None, gov, expires_ms: None, op }
+    }
+
+    /// The first `count` entries of a log.
+    fn chain(count: u64) -> Vec<(SignedEntry, Verified)> {
+        let mut previous = None;
+        let mut chain = Vec::new();
+        for seq in 0..count {
+            let op = match seq {
+                0 => Op::Open { previous: None },
+                _ => Op::Delete { target: EntryId([seq as u8; 32]) },
+            };
+            let place = Place { log: log(), seq };
+            let signed =
+                SignedEntry::sign(&CONVERSATION, place, previous, &header(op), &key()).unwrap();
+            let verified = signed.verify(&CONVERSATION).unwrap();
+            previous = Some(*verified.id());
+            chain.push((signed, verified));
+        }
+        chain
+    }
+
+    fn block(chain: &[(SignedEntry, Verified)]) -> Block {
+        Block {
+            log: log(),
+            first_seq: chain[0].1.place().seq,
+            previous: chain[0].1.previous().copied(),
+            headers: chain.iter().map(|(_, v)| v.header_bytes().to_vec()).collect(),
+            signature: *chain.last().unwrap().1.signature().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_signature_binds_everything() {
+        let (signed, verified) = chain(3).pop().unwrap();
+        assert_eq!(verified.to_signed().unwrap(), signed);
+        assert_eq!(verified.next_seq(), 3);
+        let refused = Err(EntryError::Signature);
+        assert_eq!(signed.verify(&ConversationId([2; 32])), refused);
+        let mut other = signed.clone();
+        other.place.seq = 4;
+        assert_eq!(other.verify(&CONVERSATION), refused);
+        let mut other = signed.clone();
+        other.previous = Some(EntryId([0; 32]));
+        assert_eq!(other.verify(&CONVERSATION), refused);
+        let mut other = signed.clone();
+        other.place.log.incarnation = Incarnation(78);
+        assert_eq!(other.verify(&CONVERSATION), refused);
+        let mut other = signed.clone();
+        other.place.log.device = DeviceId([9; 32]);
+        assert_eq!(other.verify(&CONVERSATION), refused);
+        let mut other = signed;
+        other.signature.0[10] ^= 1;
+        assert_eq!(other.verify(&CONVERSATION), refused);
+    }
+
+    #[test]
+    fn places_and_contents_must_fit() {
+        let sign = |seq, previous, header: &Header| {
+            let place = Place { log: log(), seq };
+            SignedEntry::sign(&CONVERSATION, place, previous, header, &key()).map(|_| ())
+        };
+        let some = Some(EntryId([3; 32]));
+        assert!(sign(0, None, &header(Op::Close)).is_err());
+        assert!(sign(1, None, &header(Op::Close)).is_err());
+        assert!(sign(1, some, &header(Op::Open { previous: some })).is_err());
+        assert!(sign(1024, some, &header(Op::Open { previous: None })).is_err());
+        assert!(sign(1, some, &header(Op::Gov(vec![]))).is_err());
+        let mut open = header(Op::Open { previous: some });
+        assert!(sign(1024, some, &open).is_ok());
+        open.gov = None;
+        assert!(sign(1024, some, &open).is_err());
+        assert_eq!(next_seq(5, &Op::Close), 1024);
+        assert_eq!(next_seq(1023, &Op::Close), 1024);
+    }
+
+    #[test]
+    fn a_block_vouches_for_all_of_it() {
+        let chain = chain(6);
+        let entries = block(&chain[2..6]).verify(&CONVERSATION).unwrap();
+        for (entry, (_, alone)) in entries.iter().zip(&chain[2..6]) {
+            assert_eq!(entry.id(), alone.id());
+            assert_eq!(entry.header(), alone.header());
+        }
+        assert!(entries[..3].iter().all(|entry| entry.signature().is_none()));
+        assert_eq!(entries[3], chain[5].1);
+
+        let mut shorter = block(&chain[2..6]);
+        shorter.headers.pop();
+        assert_eq!(shorter.verify(&CONVERSATION), Err(EntryError::Signature));
+        let mut swapped = block(&chain[2..6]);
+        swapped.headers.swap(0, 1);
+        assert_eq!(swapped.verify(&CONVERSATION), Err(EntryError::Signature));
+        let mut empty = block(&chain[2..6]);
+        empty.headers.clear();
+        assert_eq!(empty.verify(&CONVERSATION), Err(EntryError::Block));
+        let mut beyond = block(&chain[2..6]);
+        beyond.first_seq = 1022;
+        assert_eq!(beyond.verify(&CONVERSATION), Err(EntryError::Block));
+        beyond.first_seq = u64::MAX;
+        assert_eq!(beyond.verify(&CONVERSATION), Err(EntryError::Block));
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let chain = chain(3);
+        let (_, change) = segment::change(
+            &segment::actor(&CONVERSATION, chain[1].1.place()),
+            1,
+            chain[1].1.previous(),
+            chain[1].1.header_bytes(),
+        );
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        let encode = |entry: &SignedEntry| postcard::to_stdvec(entry).unwrap();
+        let found = format!(
+            "header {}\nid {}\nentry {}\nchange {}\nblock {}\n",
+            hex(chain[1].1.header_bytes()),
+            chain[1].1.id(),
+            hex(&encode(&chain[1].0)),
+            hex(&change),
+            hex(&postcard::to_stdvec(&block(&chain)).unwrap()),
+        );
+        assert_eq!(found, include_str!("../tests/golden/entry.txt"));
+    }
+
+    proptest! {
+        #[test]
+        fn random_and_mutated_bytes_never_panic_nor_pass(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            at in any::<usize>(), flip in 1u8..,
+        ) {
+            if let Ok(entry) = postcard::from_bytes::<SignedEntry>(&bytes) {
+                prop_assert!(entry.verify(&CONVERSATION).is_err());
+            }
+            if let Ok(block) = postcard::from_bytes::<Block>(&bytes) {
+                prop_assert!(block.verify(&CONVERSATION).is_err());
+            }
+            let chain = chain(3);
+            let mut entry = postcard::to_stdvec(&chain[2].0).unwrap();
+            let at_entry = at % entry.len();
+            entry[at_entry] ^= flip;
+            if let Ok(entry) = postcard::from_bytes::<SignedEntry>(&entry) {
+                prop_assert!(entry.verify(&CONVERSATION).is_err());
+            }
+            let mut mutated = postcard::to_stdvec(&block(&chain)).unwrap();
+            let at_block = at % mutated.len();
+            mutated[at_block] ^= flip;
+            if let Ok(block) = postcard::from_bytes::<Block>(&mutated) {
+                prop_assert!(block.verify(&CONVERSATION).is_err());
+            }
+        }
+    }
+}

@@ -268,3 +268,100 @@ impl Op {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn op() -> impl Strategy<Value = Op> {
+        let id = any::<[u8; 32]>().prop_map(EntryId);
+        let body = (0u32..60_000, any::<[u8; 32]>())
+            .prop_map(|(padded_bytes, commitment)| BodyRef { padded_bytes, commitment });
+        prop_oneof![
+            proptest::option::of(id.clone()).prop_map(|previous| Op::Open { previous }),
+            Just(Op::Close),
+            (proptest::option::of(id.clone()), body.clone())
+                .prop_map(|(reply_to, body)| Op::Text { reply_to, body }),
+            (id.clone(), body).prop_map(|(target, body)| Op::Edit { target, body }),
+            id.clone().prop_map(|target| Op::Delete { target }),
+            (id, "\\PC{1,16}", any::<bool>()).prop_map(|(target, emoji, add)| Op::React {
+                target,
+                emoji,
+                add
+            }),
+            proptest::collection::vec(any::<u8>(), 0..300).prop_map(Op::Gov),
+            (KIND_FIRST_UNKNOWN.., proptest::collection::vec(any::<u8>(), 0..300))
+                .prop_map(|(kind, bytes)| Op::Unknown { kind, bytes }),
+        ]
+    }
+
+    fn header() -> impl Strategy<Value = Header> {
+        let ids = proptest::collection::btree_set(any::<[u8; 32]>().prop_map(EntryId), 0..=8);
+        (
+            0..=WALL_MS_MAX,
+            proptest::option::of(any::<[u8; 32]>().prop_map(EntryId)),
+            proptest::option::of(ids.prop_map(|ids| ids.into_iter().collect())),
+            proptest::option::of(0..=WALL_MS_MAX),
+            op(),
+        )
+            .prop_map(|(wall_ms, after, gov, expires_ms, op)| Header {
+                wall_ms,
+                after,
+                gov,
+                expires_ms,
+                op,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn headers_survive_their_encoding(header in header()) {
+            let bytes = header.encode().unwrap();
+            prop_assert_eq!(Header::decode(&bytes).unwrap(), header);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Header::decode(&bytes);
+            let versioned: Vec<u8> = [VERSION].into_iter().chain(bytes).collect();
+            let _ = Header::decode(&versioned);
+        }
+
+        #[test]
+        fn what_decodes_is_canonical(
+            header in header(), at in any::<usize>(), byte in any::<u8>(), cut in any::<bool>(),
+        ) {
+            let mut bytes = header.encode().unwrap();
+            let at = at % bytes.len();
+            if cut { bytes.truncate(at) } else { bytes[at] = byte }
+            if let Ok(header) = Header::decode(&bytes) {
+                prop_assert_eq!(header.encode().unwrap(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_hold_when_writing_and_when_reading() {
+        let header = |op| Header { wall_ms: 0, after: None, gov: None, expires_ms: None, op };
+        let react = |emoji: &str| Op::React {
+            target: EntryId([0; 32]),
+            emoji: emoji.to_owned(),
+            add: true,
+        };
+        assert!(header(react("")).encode().is_err());
+        assert!(header(react(&"x".repeat(65))).encode().is_err());
+        assert!(header(Op::Gov(vec![0; HEADER_BYTES_MAX])).encode().is_err());
+        assert!(header(Op::Unknown { kind: KIND_TEXT, bytes: vec![] }).encode().is_err());
+        let mut twice = header(Op::Close);
+        twice.gov = Some(vec![EntryId([1; 32]); 2]);
+        assert!(twice.encode().is_err());
+        let mut later = header(Op::Close).encode().unwrap();
+        later[0] = 2;
+        assert_eq!(Header::decode(&later), Err(HeaderError::Version(2)));
+        let mut longer = header(Op::Close).encode().unwrap();
+        longer.push(0);
+        assert_eq!(Header::decode(&longer), Err(HeaderError::NotCanonical));
+    }
+}

@@ -3,17 +3,18 @@
 //! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
-<<<<<<< HEAD
+pub mod aggregate;
 pub mod body;
+pub mod canonical;
+pub mod devices;
 pub mod entry;
+pub mod have;
 pub mod header;
 pub mod id;
 pub mod limits;
+pub mod order;
+pub mod replica;
 pub mod segment;
-=======
-pub mod canonical;
-pub mod devices;
-pub mod id;
 pub mod signature;
 mod verdict;
->>>>>>> trust
+pub mod view;

@@ -64,11 +64,10 @@ impl Keypair {
 
     /// The key pair of a stored private key (RFC 7748, clamped when used).
     pub fn from_secret(secret: Zeroizing<[u8; 32]>) -> Self {
-        let public =
-            HpkeRustCrypto::secret_to_public(KemAlgorithm::DhKem25519, secret.as_slice())
-                .ok()
-                .and_then(|bytes| bytes.try_into().ok())
-                .expect("invariant: 32 bytes are always an X25519 private key");
+        let public = HpkeRustCrypto::secret_to_public(KemAlgorithm::DhKem25519, secret.as_slice())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .expect("invariant: 32 bytes are always an X25519 private key");
         Self { secret, public }
     }
 

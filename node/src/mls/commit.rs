@@ -18,7 +18,7 @@ use super::{
     header::GroupHeader,
     leaf_member,
     limits::COMMIT_BYTES_MAX,
-    node_id, nodes,
+    nodes,
     provider::Provider,
     validity::{Added, CommitFacts, Invalid},
 };
@@ -39,12 +39,11 @@ pub struct Committed {
 /// A commit of another, merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Processed {
-    /// The new node. Its state is held, unless it removed us.
-    pub node: NodeId,
+    /// The new node, whose state is held now. None if the commit removed us: its keys, and so its
+    /// name, are not for us.
+    pub node: Option<NodeId>,
     /// What it did.
     pub facts: CommitFacts,
-    /// It removed us: there is no state to hold.
-    pub evicted: bool,
 }
 
 impl Mls<'_> {
@@ -143,14 +142,14 @@ fn merge(
 ) -> Result<Processed, ProcessError> {
     let storage = provider.storage();
     if staged.self_removed() {
-        return Ok(Processed { node: facts.node, facts, evicted: true });
+        return Ok(Processed { node: None, facts });
     }
     let child = nodes::allocate(storage)?;
     storage.copy(parent.namespace, child)?;
     let mut group = nodes::load_in(provider, child, &parent.group)?;
     group.merge_staged_commit(provider, staged).map_err(MlsError::library)?;
     let node = nodes::record(storage, child, &group)?;
-    Ok(Processed { node, facts, evicted: false })
+    Ok(Processed { node: Some(node), facts })
 }
 
 /// Reads a staged commit; none if a leaf is named that does not exist or is not well-formed.
@@ -193,7 +192,6 @@ fn facts(
     after.sort_unstable();
     let context = staged.group_context();
     Some(CommitFacts {
-        node: node_id(context.group_id().as_slice(), context.confirmed_transcript_hash()),
         parent,
         committer,
         external,

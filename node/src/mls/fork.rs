@@ -265,7 +265,8 @@ mod tests {
     }
 
     fn genesis(numbers: &[u8]) -> Fork {
-        let nodes = numbers.iter().map(|n| (node(*n), ForkNode { parent: None, revoked_leaves: 0 }));
+        let nodes =
+            numbers.iter().map(|n| (node(*n), ForkNode { parent: None, revoked_leaves: 0 }));
         let devices = [1, 2, 3].map(|n| (device(n), UserId([n; 32])));
         Fork { nodes: nodes.collect(), devices: devices.into(), ..Fork::default() }
     }

@@ -1,12 +1,12 @@
 //! Groups from the outside: create, join, seal, open, ask, forget.
 
 use kith_crdt::id::{ConversationId, EntryId, NodeId};
+use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::prelude::{
     GroupId, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider as _,
     OpenMlsRand as _, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProcessMessageError,
     ProcessedMessageContent, ProtocolMessage, StagedWelcome, ValidationError, WelcomeError,
 };
-use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use tls_codec::{Deserialize as _, Serialize as _};
 use zeroize::Zeroizing;
 
@@ -288,8 +288,10 @@ pub(super) fn made_on(message: &ProtocolMessage, group: &MlsGroup) -> bool {
 
 /// All leaves, ascending. Every way into a tree checks that credentials are well-formed.
 pub(super) fn members(group: &MlsGroup) -> Vec<Member> {
-    let mut members: Vec<_> =
-        group.members().filter_map(|leaf| member_of(&leaf.credential, &leaf.signature_key)).collect();
+    let mut members: Vec<_> = group
+        .members()
+        .filter_map(|leaf| member_of(&leaf.credential, &leaf.signature_key))
+        .collect();
     members.sort_unstable();
     members
 }
@@ -338,7 +340,8 @@ pub(super) enum Decryption {
 }
 
 pub(super) fn decryption<E>(error: &ProcessMessageError<E>) -> Option<Decryption> {
-    let ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(error)) = error else {
+    let ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(error)) = error
+    else {
         return None;
     };
     match error {

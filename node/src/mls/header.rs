@@ -107,8 +107,7 @@ impl GroupHeader {
 
     /// The header of a group; the group may carry nothing beside it.
     pub(super) fn of(extensions: &Extensions<GroupContext>) -> Result<Self, HeaderError> {
-        if extensions.iter().count() != 2
-            || extensions.required_capabilities() != Some(&required())
+        if extensions.iter().count() != 2 || extensions.required_capabilities() != Some(&required())
         {
             return Err(HeaderError::Extensions);
         }

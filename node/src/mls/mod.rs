@@ -178,7 +178,8 @@ fn read_key_package(
     if bytes.len() > limits::KEY_PACKAGE_BYTES_MAX {
         return Err(KeyPackageError::TooLarge);
     }
-    let read = KeyPackageIn::tls_deserialize_exact(bytes).map_err(|_| KeyPackageError::Malformed)?;
+    let read =
+        KeyPackageIn::tls_deserialize_exact(bytes).map_err(|_| KeyPackageError::Malformed)?;
     let key_package = read
         .validate(provider.crypto(), ProtocolVersion::Mls10)
         .map_err(|_| KeyPackageError::Invalid)?;
@@ -236,10 +237,7 @@ fn join_config() -> MlsGroupJoinConfig {
 }
 
 fn ratchets() -> SenderRatchetConfiguration {
-    SenderRatchetConfiguration::new(
-        limits::OUT_OF_ORDER_MESSAGES_MAX,
-        limits::FORWARD_MESSAGES_MAX,
-    )
+    SenderRatchetConfiguration::new(limits::OUT_OF_ORDER_MESSAGES_MAX, limits::FORWARD_MESSAGES_MAX)
 }
 
 /// The name of a node: every member computes it, also one that joins by a welcome, and nobody can

@@ -38,7 +38,8 @@ pub(super) fn allocate(storage: &Storage<'_>) -> Result<u32, KvError> {
     let next = match storage.get(Table::Meta, NEXT)? {
         None => 1,
         Some(bytes) => {
-            let bytes = bytes.try_into().map_err(|_| damaged(Table::Meta, "no namespace number"))?;
+            let bytes =
+                bytes.try_into().map_err(|_| damaged(Table::Meta, "no namespace number"))?;
             u32::from_be_bytes(bytes)
         }
     };

@@ -155,7 +155,10 @@ impl OpenMlsCrypto for SeededCrypto {
         vec![CIPHERSUITE]
     }
 
-    fn signature_key_gen(&self, scheme: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+    fn signature_key_gen(
+        &self,
+        scheme: SignatureScheme,
+    ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
         if scheme != SignatureScheme::ED25519 {
             return Err(CryptoError::UnsupportedSignatureScheme);
         }

@@ -19,8 +19,6 @@ use super::{
 /// What a commit does, seen before it is merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitFacts {
-    /// The node it would make.
-    pub node: NodeId,
     /// The node it was made on.
     pub parent: NodeId,
     /// Who made it.
@@ -201,7 +199,6 @@ mod tests {
         let before = GroupHeader::genesis(&[entry(2)]).unwrap();
         let parent = NodeId([7; 32]);
         CommitFacts {
-            node: NodeId([8; 32]),
             parent,
             committer: member(1),
             external: false,

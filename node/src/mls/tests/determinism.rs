@@ -14,9 +14,8 @@ fn story() -> (Vec<Vec<u8>>, Vec<MemoryKv>) {
     let ([mut ana, mut ben, mut cyn], node) = trio();
     let mut wire = Vec::new();
     let one = ana.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[]).unwrap());
-    let two = ben.with(|mls, me| {
-        mls.commit(me, &node, &heads(2), &[], &[cyn.me().device]).unwrap()
-    });
+    let two =
+        ben.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[cyn.me().device]).unwrap());
     cyn.process(&node, &one.commit).unwrap();
     cyn.process(&node, &two.commit).unwrap();
     ana.process(&node, &two.commit).unwrap();
@@ -25,9 +24,8 @@ fn story() -> (Vec<Vec<u8>>, Vec<MemoryKv>) {
     let mut eve = Device::new(5);
     let packages = [dan.key_package(), eve.key_package()];
     let add: [&[u8]; 2] = [&packages[0], &packages[1]];
-    let three = ben.with(|mls, me| {
-        mls.commit(me, &one.node, &heads(3), &add, &[cyn.me().device]).unwrap()
-    });
+    let three =
+        ben.with(|mls, me| mls.commit(me, &one.node, &heads(3), &add, &[cyn.me().device]).unwrap());
     ana.process(&one.node, &three.commit).unwrap();
     let welcome = three.welcome.unwrap();
     dan.join(&welcome);
@@ -71,8 +69,8 @@ fn the_bytes_of_a_seed_do_not_change() {
     assert_eq!(hasher.finalize().to_hex().as_str(), GOLDEN_STORES);
 }
 
-const GOLDEN_WIRE: &str = "";
-const GOLDEN_STORES: &str = "";
+const GOLDEN_WIRE: &str = "58136533fffa9d168a3549017530a226df079e04b38d5cdc666bb69150321eb4";
+const GOLDEN_STORES: &str = "c6d2b613f116c369c938b19fc07f359b436ed2cd4a863a65743cbaf0ec3d007d";
 
 #[test]
 fn a_crash_before_the_merge_changes_nothing_and_redoing_gives_the_same_bytes() {

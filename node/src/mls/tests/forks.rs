@@ -13,10 +13,10 @@ fn all_hold_both_branches_and_both_stay_readable() {
     let two = ben.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[]).unwrap());
     assert_ne!(one.node, two.node);
     // Each committer follows the other's branch from its kept parent; the third gets both.
-    assert_eq!(ana.process(&node, &two.commit).unwrap().node, two.node);
-    assert_eq!(ben.process(&node, &one.commit).unwrap().node, one.node);
-    assert_eq!(cyn.process(&node, &two.commit).unwrap().node, two.node);
-    assert_eq!(cyn.process(&node, &one.commit).unwrap().node, one.node);
+    assert_eq!(ana.process(&node, &two.commit).unwrap().node, Some(two.node));
+    assert_eq!(ben.process(&node, &one.commit).unwrap().node, Some(one.node));
+    assert_eq!(cyn.process(&node, &two.commit).unwrap().node, Some(two.node));
+    assert_eq!(cyn.process(&node, &one.commit).unwrap().node, Some(one.node));
 
     for branch in [one.node, two.node, node] {
         let sealed = ana.seal(&branch, b"from ana");
@@ -47,8 +47,8 @@ fn one_device_may_commit_twice_on_one_parent() {
     let ([mut ana, mut ben, _], node) = trio();
     let one = ana.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[]).unwrap());
     let two = ana.with(|mls, me| mls.commit(me, &node, &heads(3), &[], &[]).unwrap());
-    assert_eq!(ben.process(&node, &two.commit).unwrap().node, two.node);
-    assert_eq!(ben.process(&node, &one.commit).unwrap().node, one.node);
+    assert_eq!(ben.process(&node, &two.commit).unwrap().node, Some(two.node));
+    assert_eq!(ben.process(&node, &one.commit).unwrap().node, Some(one.node));
     let sealed = ana.seal(&one.node, b"one");
     ben.open(&one.node, &sealed);
     let sealed = ben.seal(&two.node, b"two");
@@ -82,6 +82,6 @@ fn a_commit_on_a_branch_is_not_of_another() {
     let below = ana.with(|mls, me| mls.commit(me, &one.node, &[], &[], &[]).unwrap());
     assert_eq!(cyn.process(&two.node, &below.commit), Err(ProcessError::Forged));
     assert_eq!(cyn.process(&node, &below.commit), Err(ProcessError::OtherNode));
-    assert_eq!(cyn.process(&one.node, &below.commit).unwrap().node, below.node);
+    assert_eq!(cyn.process(&one.node, &below.commit).unwrap().node, Some(below.node));
     assert_eq!(cyn.with(|mls, _| mls.header(&below.node)).unwrap().depth, 2);
 }

@@ -21,7 +21,7 @@ fn two_devices_talk_both_ways() {
     let (mut ana, mut ben, node) = pair();
     for round in 0..5u8 {
         let sealed = ana.seal(&node, &[round; 100]);
-        assert_eq!(sealed.len(), 318, "padded to 256 bytes");
+        assert_eq!(sealed.len(), 334, "padded to 256 bytes");
         let opened = ben.open(&node, &sealed);
         assert_eq!((opened.sender, opened.plaintext), (ana.me(), vec![round; 100]));
         let sealed = ben.seal(&node, b"");
@@ -110,12 +110,12 @@ fn commits_add_and_remove() {
     let removed = ana.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[gone]).unwrap());
     assert_eq!(removed.welcome, None);
     let processed = ben.process(&node, &removed.commit).unwrap();
-    assert_eq!((processed.node, processed.evicted), (removed.node, false));
+    assert_eq!(processed.node, Some(removed.node));
     assert_eq!(processed.facts.removed, [cyn.me()]);
     assert_eq!(processed.facts.committer, ana.me());
     assert!(processed.facts.path && !processed.facts.external);
     let evicted = cyn.process(&node, &removed.commit).unwrap();
-    assert_eq!((evicted.node, evicted.evicted), (removed.node, true));
+    assert_eq!((evicted.node, &evicted.facts), (None, &processed.facts));
     assert!(!cyn.with(|mls, _| mls.holds(&removed.node)).unwrap());
 
     let sealed = ana.seal(&removed.node, b"without cyn");
@@ -130,7 +130,7 @@ fn commits_add_and_remove() {
         ben.with(|mls, me| mls.commit(me, &removed.node, &heads(3), &[&key_package], &[]).unwrap());
     let joined = cyn.join(back.welcome.as_ref().unwrap());
     assert_eq!(joined.members.len(), 3);
-    assert_eq!(ana.process(&removed.node, &back.commit).unwrap().node, joined.node);
+    assert_eq!(ana.process(&removed.node, &back.commit).unwrap().node, Some(joined.node));
     let sealed = cyn.seal(&joined.node, b"back");
     assert_eq!(ana.open(&joined.node, &sealed).sender, cyn.me());
 }
@@ -140,12 +140,11 @@ fn what_governance_refuses_leaves_no_trace_and_may_come_again() {
     let (mut ana, mut ben, node) = pair();
     let made = ana.with(|mls, me| mls.commit(me, &node, &heads(2), &[], &[]).unwrap());
     let before = ben.kv.clone();
-    let refused =
-        ben.with(|mls, _| mls.process(&node, &made.commit, &|_| Err(Invalid::NotYet)));
+    let refused = ben.with(|mls, _| mls.process(&node, &made.commit, &|_| Err(Invalid::NotYet)));
     assert_eq!(refused, Err(ProcessError::Invalid(Invalid::NotYet)));
     assert_eq!(ben.kv, before);
     let processed = ben.process(&node, &made.commit).unwrap();
-    assert_eq!(processed.node, made.node);
+    assert_eq!(processed.node, Some(made.node));
     assert_eq!(processed.facts.after.unwrap().gov_heads, heads(2));
     assert_eq!(ben.with(|mls, _| mls.header(&made.node)).unwrap().depth, 1);
 }
@@ -233,7 +232,7 @@ fn one_key_package_serves_two_welcomes_until_forgotten() {
 #[test]
 fn exports_are_shared_by_members_and_bound_to_label_context_and_node() {
     let (mut ana, mut ben, node) = pair();
-    let mut export = |device: &mut Device, node: &NodeId, label: &str, context: &[u8]| {
+    let export = |device: &mut Device, node: &NodeId, label: &str, context: &[u8]| {
         device.with(|mls, _| mls.export(node, label, context, 32).unwrap())
     };
     let secret = export(&mut ana, &node, "routing", b"x");

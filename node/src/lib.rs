@@ -2,7 +2,10 @@
 
 pub mod api;
 pub mod core;
+pub mod hpke;
 pub mod identity;
 pub mod kv;
 pub mod limits;
+pub mod mls;
 pub mod net;
+pub mod store;

@@ -3,8 +3,10 @@
 //! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
+mod bits;
 pub mod canonical;
 pub mod devices;
+pub mod gov;
 pub mod id;
 pub mod signature;
 mod verdict;

@@ -5,6 +5,8 @@
 
 pub mod aggregate;
 pub mod body;
+pub mod canonical;
+pub mod devices;
 pub mod entry;
 pub mod have;
 pub mod header;
@@ -13,4 +15,6 @@ pub mod limits;
 pub mod order;
 pub mod replica;
 pub mod segment;
+pub mod signature;
+mod verdict;
 pub mod view;

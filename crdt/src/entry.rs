@@ -201,6 +201,27 @@ impl Verified {
     }
 }
 
+/// The entries of a segment that was sealed from checked ones, from its entry 0 on.
+///
+/// The caller vouches that the headers are what [`crate::segment::unseal`] gave for this segment.
+pub fn unsealed(
+    conversation: &ConversationId,
+    first: &Place,
+    headers: Vec<Vec<u8>>,
+) -> Result<Vec<Verified>, EntryError> {
+    let mut previous = match headers.first().map(|header| Header::decode(header)).transpose()? {
+        Some(Header { op: Op::Open { previous }, .. }) => previous,
+        _ => return Err(EntryError::Place("a segment starts with an open")),
+    };
+    let mut entries = Vec::with_capacity(headers.len());
+    for (seq, header) in (first.seq..).zip(headers) {
+        let entry = hashed(conversation, Place { log: first.log, seq }, previous, header)?;
+        previous = Some(entry.id);
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
 /// Consecutive headers of one segment with one signature, on the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {

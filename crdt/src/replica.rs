@@ -4,17 +4,19 @@
 //! the same on disk, which tests compare with this one. The law: [`Replica::view`] reads the set
 //! alone, so neither order nor repetition of arrival can matter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+};
 
 use crate::{
     aggregate::{Aggregate, OpRef},
     body::{Body, BodyError},
     entry::Verified,
     have::Have,
-    header::Op,
     id::{ConversationId, EntryId, LogId, UserId},
     order::{self, OrderKey},
-    view::{Content, Digest, MessageView},
+    view::{Content, Digest, Message, MessageView},
 };
 
 /// Says whether an entry counts, and whose it is: asked with the entry and the governance heads
@@ -41,9 +43,14 @@ pub struct View {
 }
 
 impl View {
-    /// Messages of others that are not in `read`.
+    /// Messages of others that are neither deleted nor in `read`.
     pub fn unread(&self, me: &UserId, read: &BTreeSet<EntryId>) -> usize {
-        self.messages.iter().filter(|m| m.author != *me && !read.contains(&m.id)).count()
+        let unread = self.messages.iter().filter(|message| {
+            message.author != *me
+                && message.content != Content::Deleted
+                && !read.contains(&message.id)
+        });
+        unread.count()
     }
 }
 
@@ -93,9 +100,11 @@ impl Replica {
         let mut messages = Vec::new();
         for (id, user) in &counted {
             let entry = &self.entries[id];
-            if entry.header().op.is_message() {
+            if let Some(message) = Message::of(entry, *user, orders[id]) {
                 let aggregate = aggregates.get(id).cloned().unwrap_or_default();
-                messages.push(self.message(entry, user, orders[id], &aggregate));
+                let body = |id: &EntryId| Ok::<_, Infallible>(self.bodies.get(id).cloned());
+                let Ok(view) = message.fold(&aggregate, body);
+                messages.push(view);
             }
         }
         messages.sort_by_key(|message| message.order);
@@ -152,44 +161,6 @@ impl Replica {
                 (*entry.id(), OrderKey::new(eff_ms, entry.place()))
             })
             .collect()
-    }
-
-    fn message(
-        &self,
-        entry: &Verified,
-        author: &UserId,
-        order: OrderKey,
-        aggregate: &Aggregate,
-    ) -> MessageView {
-        let header = entry.header();
-        let deleted = aggregate.deletion(author).is_some();
-        let is_text = matches!(header.op, Op::Text { .. });
-        let edit = aggregate.edit(author).map(|edit| edit.id).filter(|_| !deleted && is_text);
-        let (content, reply_to) = match &header.op {
-            Op::Unknown { kind, .. } if !deleted => (Content::Unknown { kind: *kind }, None),
-            Op::Text { reply_to, .. } if !deleted => {
-                let content = match self.bodies.get(&edit.unwrap_or(*entry.id())) {
-                    None => Content::Awaiting,
-                    Some(body) => body
-                        .as_text()
-                        .map_or(Content::Unreadable, |text| Content::Text(text.to_owned())),
-                };
-                (content, *reply_to)
-            }
-            Op::Text { reply_to, .. } => (Content::Deleted, *reply_to),
-            _ => (Content::Deleted, None),
-        };
-        MessageView {
-            id: *entry.id(),
-            place: *entry.place(),
-            order,
-            author: *author,
-            wall_ms: header.wall_ms,
-            reply_to,
-            content,
-            edit,
-            reactions: if deleted { BTreeMap::new() } else { aggregate.reactions() },
-        }
     }
 
     fn have(

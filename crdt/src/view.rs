@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aggregate::Aggregate,
+    body::Body,
+    entry::Verified,
+    header::Op,
     id::{EntryId, Place, UserId},
     order::OrderKey,
 };
@@ -28,6 +32,77 @@ pub enum Content {
         /// Its number.
         kind: u16,
     },
+}
+
+/// A message alone, before anything is folded into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The message.
+    pub id: EntryId,
+    /// Where it stands.
+    pub place: Place,
+    /// Where it sorts.
+    pub order: OrderKey,
+    /// Who wrote it.
+    pub author: UserId,
+    /// The author's clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// The message it answers.
+    pub reply_to: Option<EntryId>,
+    /// The number of its kind, if a later version wrote it; none for a text.
+    pub unknown_kind: Option<u16>,
+}
+
+impl Message {
+    /// The message that an entry is, if it stands in the timeline.
+    pub fn of(entry: &Verified, author: UserId, order: OrderKey) -> Option<Self> {
+        let (reply_to, unknown_kind) = match &entry.header().op {
+            Op::Text { reply_to, .. } => (*reply_to, None),
+            Op::Unknown { kind, .. } => (None, Some(*kind)),
+            _ => return None,
+        };
+        Some(Self {
+            id: *entry.id(),
+            place: *entry.place(),
+            order,
+            author,
+            wall_ms: entry.header().wall_ms,
+            reply_to,
+            unknown_kind,
+        })
+    }
+
+    /// Folds all that is said about it into it. `body` gives the body of an entry, if held.
+    pub fn fold<E>(
+        self,
+        aggregate: &Aggregate,
+        body: impl FnOnce(&EntryId) -> Result<Option<Body>, E>,
+    ) -> Result<MessageView, E> {
+        let deleted = aggregate.deletion(&self.author).is_some();
+        let edit = aggregate.edit(&self.author).map(|edit| edit.id);
+        let edit = edit.filter(|_| !deleted && self.unknown_kind.is_none());
+        let content = match self.unknown_kind {
+            _ if deleted => Content::Deleted,
+            Some(kind) => Content::Unknown { kind },
+            None => match body(&edit.unwrap_or(self.id))? {
+                None => Content::Awaiting,
+                Some(body) => body
+                    .as_text()
+                    .map_or(Content::Unreadable, |text| Content::Text(text.to_owned())),
+            },
+        };
+        Ok(MessageView {
+            id: self.id,
+            place: self.place,
+            order: self.order,
+            author: self.author,
+            wall_ms: self.wall_ms,
+            reply_to: self.reply_to,
+            content,
+            edit,
+            reactions: if deleted { BTreeMap::new() } else { aggregate.reactions() },
+        })
+    }
 }
 
 /// A message of the timeline.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     entry::{SignedEntry, next_seq},
-    header::Header,
+    header::{Header, Op},
     id::{DeviceId, Incarnation, LogKind, Place},
 };
 
@@ -85,7 +85,7 @@ fn world(script: &[(u8, u8, u8, u64)]) -> Vec<Item> {
         let known = items[*target as usize % items.len()].0.clone();
         let target = *known.id();
         let writer = &mut writers[*who as usize % 3];
-        if writer.seq % 1024 == 0 {
+        if writer.place().key() == 0 {
             let open = Op::Open { previous: writer.previous };
             items.push((writer.write(*wall_ms, None, open), None));
         }

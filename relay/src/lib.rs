@@ -17,3 +17,4 @@
 
 pub mod limits;
 pub mod protocol;
+pub mod storage;

@@ -46,6 +46,8 @@ pub(crate) struct ChannelRow {
     pub(crate) user: UserId,
     /// The nodes of the MLS tree we hold, oldest first.
     pub(crate) nodes: Vec<NodeRow>,
+    /// The other devices that belong, as governance says.
+    devices: Vec<PeerNo>,
 }
 
 /// A node of the MLS tree.
@@ -82,6 +84,12 @@ impl ChannelRow {
             .collect();
         let tip = Fork { nodes, ..Fork::default() }.tip()?;
         self.nodes.iter().find(|row| row.node == tip)
+    }
+
+    /// The place of a node among those we hold, by which its queues are told apart.
+    pub(crate) fn place_of(&self, node: &NodeId) -> u8 {
+        let place = self.nodes.iter().position(|row| row.node == *node).unwrap_or(0);
+        u8::try_from(place).unwrap_or(u8::MAX)
     }
 }
 
@@ -126,7 +134,7 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    let channel = ChannelRow { conversation: *conversation, user: *user, nodes: Vec::new() };
+    let channel = ChannelRow { conversation: *conversation, user: *user, nodes: Vec::new(), devices: Vec::new() };
     put(ctx, number, &channel)?;
     append_governance(ctx, number, GovOp::Genesis(Genesis::direct(ctx.me.user, *user)))?;
     let add = AddDevice {
@@ -281,9 +289,10 @@ fn adopt(ctx: &mut Ctx<'_>, number: ConvNo, node: NodeId) -> Result<(), CoreErro
     rows::put(ctx.kv, Table::Index, &tag_index(&tag), &number.0)?;
     channel.nodes.push(row);
     put(ctx, number, &channel)?;
+    refresh_devices(ctx, number)?;
     listen(ctx, number, &channel)?;
     outbox::due(ctx, number)?;
-    super::views::emit_chat(ctx, number)
+    changed(ctx, number)
 }
 
 /// Reads the conversation's queues at all its relays, also those a new record named.
@@ -301,10 +310,10 @@ pub(crate) fn relisten(
 fn listen(ctx: &mut Ctx<'_>, number: ConvNo, channel: &ChannelRow) -> Result<(), CoreError> {
     for relay in relays_of(ctx.kv, channel)? {
         let Some(relay_row) = relays::row(ctx.kv, relay)? else { continue };
-        for (place, node) in channel.nodes.iter().enumerate() {
+        for node in &channel.nodes {
             let keys = QueueKeys::derive(&node.routing, &relay_row.key);
-            let place = u8::try_from(place).unwrap_or(u8::MAX);
-            relays::listen(ctx, relay, Target::Channel(number, place), &keys)?;
+            let target = Target::Channel(number, channel.place_of(&node.node));
+            relays::listen(ctx, relay, target, &keys)?;
         }
     }
     Ok(())
@@ -332,14 +341,35 @@ pub(crate) fn devices(
     ctx: &mut Ctx<'_>,
     number: ConvNo,
 ) -> Result<Vec<(PeerNo, DeviceId, PeerKey)>, CoreError> {
-    let live = with_governance(ctx, number, |_, governance| Ok(governance.live_devices()))?;
     let mut devices = Vec::new();
-    for device in live.keys().filter(|device| **device != ctx.me.device) {
-        if let Some((number, row)) = people::find_device(ctx.kv, device)? {
-            devices.push((number, *device, row.transport));
+    for number in known_devices(ctx.kv, number)? {
+        if let Some(row) = people::device(ctx.kv, number)? {
+            devices.push((number, row.device, row.transport));
         }
     }
     Ok(devices)
+}
+
+/// The numbers of the other devices of a conversation.
+pub(crate) fn known_devices(kv: &dyn KvRead, number: ConvNo) -> Result<Vec<PeerNo>, KvError> {
+    Ok(row(kv, number)?.map(|row| row.devices.clone()).unwrap_or_default())
+}
+
+/// Notes which devices belong, after governance or what we know of devices changed.
+pub(crate) fn refresh_devices(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
+    let live = with_governance(ctx, number, |_, governance| Ok(governance.live_devices()))?;
+    let mut devices = Vec::new();
+    for device in live.keys().filter(|device| **device != ctx.me.device) {
+        if let Some((number, _)) = people::find_device(ctx.kv, device)? {
+            devices.push(number);
+        }
+    }
+    if devices != channel.devices {
+        channel.devices = devices;
+        put(ctx, number, &channel)?;
+    }
+    Ok(())
 }
 
 /// The conversations we share with a peer.

@@ -16,6 +16,7 @@ use crate::{
 
 const ME: &[u8] = b"me";
 const ROOT: &[u8] = b"root";
+const ADDRESSES: &[u8] = b"addresses";
 
 /// This device.
 pub struct Me {
@@ -89,6 +90,21 @@ impl Me {
             device_list: row.device_list.clone(),
         }))
     }
+}
+
+/// Notes the addresses we listen on, so that an invite made while no node runs can name them: the
+/// ports are remembered.
+pub(crate) fn remember_addresses(kv: &mut dyn Kv, addresses: &[String]) -> Result<(), KvError> {
+    let known: Option<Vec<String>> = rows::get(kv, Table::Meta, ADDRESSES)?;
+    if known.as_deref() != Some(addresses) {
+        rows::put(kv, Table::Meta, ADDRESSES, &addresses)?;
+    }
+    Ok(())
+}
+
+/// The addresses we listen on, or listened on last.
+pub(crate) fn addresses(kv: &dyn KvRead) -> Result<Vec<String>, KvError> {
+    Ok(rows::get(kv, Table::Meta, ADDRESSES)?.unwrap_or_default())
 }
 
 /// The root key, as long as its words were not confirmed.

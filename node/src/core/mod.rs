@@ -111,7 +111,15 @@ impl Ctx<'_> {
             me: self.me,
             live: self.live,
             effects: &mut effects,
-        })?;
+        });
+        let result = match result {
+            Ok(result) => result,
+            Err(error) => {
+                // It may hold operations that were just dropped.
+                self.live.governance.clear();
+                return Err(error);
+            }
+        };
         for ((table, key), value) in overlay.into_changes() {
             match value {
                 Some(value) => self.kv.put(table, &key, &value)?,
@@ -170,6 +178,7 @@ impl Core {
             Ok(()) => overlay.into_changes(),
             Err(error) => {
                 effects.clear();
+                self.live.governance.clear();
                 failed(command, error, &mut effects)?;
                 Changes::new()
             }

@@ -179,9 +179,9 @@ pub(crate) fn give(ctx: &mut Ctx<'_>, expires_s: u64) -> Result<InviteAnswer, Co
     let (id, expires_at_ms) = (invite.id(), invite.expires_ms);
     let number = insert(ctx, GIVEN, &id, &Given { invite, secrets: secrets.clone(), granted: None })?;
     for (relay, row) in homes.iter().take(crate::identity::limits::INVITE_RELAYS_MAX) {
-        let keys = QueueKeys::from_keys(
-            deposit_key(&secrets.secret, &row.key),
-            read_key(&secrets.read, &row.key),
+        let keys = QueueKeys::from_seeds(
+            &deposit_key(&secrets.secret, &row.key).to_bytes(),
+            &read_key(&secrets.read, &row.key).to_bytes(),
         );
         relays::listen(ctx, *relay, Target::Invite(number), &keys)?;
     }

@@ -237,6 +237,16 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
     Ok(())
 }
 
+/// The addresses worth telling others: those of other machines' reach first; of this machine alone
+/// only if there are no others.
+pub(crate) fn best_addresses(addresses: &[String], limit: usize) -> Vec<String> {
+    let direct = |text: &&String| !text.contains("/p2p-circuit");
+    let (near, far): (Vec<&String>, Vec<&String>) =
+        addresses.iter().filter(direct).partition(|text| address::is_loopback(text));
+    let chosen = if far.is_empty() { near } else { far };
+    chosen.into_iter().take(limit).cloned().collect()
+}
+
 /// Tries to reach a device, or the issuer of an invite we accepted.
 pub(crate) fn dial(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     if !ctx.live.running || ctx.live.peers.contains_key(peer) {

@@ -15,6 +15,7 @@
 //! What does not live here: conversations, people, messages. The one law: this crate never imports
 //! `kith-crdt` and never learns what an item means.
 
+pub mod engine;
 pub mod limits;
 pub mod protocol;
 pub mod storage;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The longest frame either side accepts, without its four bytes of length.
-pub const FRAME_BYTES_MAX: usize = 1024 * 1024 + 16 * 1024;
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 /// The largest payload of one item.
 pub const ITEM_BYTES_MAX: usize = 256 * 1024;
 /// The most items of one deposit.
@@ -25,6 +25,13 @@ pub const SLOT_BYTES_MAX: usize = 2 * 1024;
 pub const PAGE_SLOTS_MAX: usize = 128;
 /// The most items a subscription may have pushed and not yet acknowledged.
 pub const WINDOW_ITEMS_MAX: u32 = 1024;
+
+/// What a pushed item or slot weighs in memory besides its payload.
+pub const PUSH_OVERHEAD_BYTES: u64 = 128;
+/// The most expired items that one sweep removes.
+pub const SWEEP_ITEMS_MAX: usize = 256;
+/// The most sources whose rates are remembered.
+pub const SOURCES_MAX: usize = 100_000;
 
 /// How long an item is kept unless its depositor asks for less.
 pub const TTL_DEFAULT_MS: u64 = 30 * DAY_MS;

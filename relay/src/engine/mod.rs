@@ -71,6 +71,7 @@ pub struct Engine<S> {
     watchers: BTreeMap<QueueId, BTreeSet<(SessionId, u64)>>,
     batch: Batch,
     last_touch_ms: u64,
+    last_failure: Option<StorageError>,
 }
 
 /// What happened since the last commit.
@@ -99,6 +100,7 @@ impl<S: Storage> Engine<S> {
             watchers: BTreeMap::new(),
             batch: Batch::default(),
             last_touch_ms: 0,
+            last_failure: None,
         }
     }
 
@@ -183,6 +185,7 @@ impl<S: Storage> Engine<S> {
         let mut batch = std::mem::take(&mut self.batch);
         if let Err(error) = self.commit_storage(&batch) {
             let refusal = refusal(&error);
+            self.last_failure = Some(error);
             for (_, _, result) in &mut batch.replies {
                 if result.is_ok() {
                     *result = Err(refusal.clone());
@@ -207,6 +210,11 @@ impl<S: Storage> Engine<S> {
             self.pump(now_ms, session, &mut out);
         }
         out
+    }
+
+    /// Why the last commit failed, if it did: for the caller's log, once.
+    pub fn take_failure(&mut self) -> Option<StorageError> {
+        self.last_failure.take()
     }
 
     /// Pushes of this cost were written to the session's socket.

@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod kv;
+pub mod profile;
 pub mod store;

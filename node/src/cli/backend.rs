@@ -1,0 +1,129 @@
+//! The way from a command to the device: a running node if there is one, else the profile itself.
+//!
+//! Everything the command line needs of the driver, the demo and the relay passes through here.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::args::{DemoArgs, Global, RelayServeArgs, UpArgs};
+use crate::{
+    api::{
+        backend::Backend,
+        client::Client,
+        error::{ApiError, ErrorCode},
+    },
+    profile::{KeySource, Profile},
+    store::StoreError,
+};
+
+/// How long a command waits for a node that is just starting, or for another command.
+const BUSY_MS_MAX: u64 = 5_000;
+const BUSY_RETRY_MS: u64 = 50;
+
+/// Who answers a command.
+pub(super) struct Device {
+    pub(super) backend: Arc<dyn Backend>,
+    /// Whether it is a running node.
+    pub(super) running: bool,
+}
+
+/// The profile that is meant.
+pub(super) fn profile(global: &Global) -> Result<Profile, ApiError> {
+    Ok(match &global.profile {
+        Some(folder) => Profile::at(folder)?,
+        None => Profile::at_default()?,
+    })
+}
+
+/// Reaches the device of the profile.
+pub(super) async fn reach(global: &Global) -> Result<Device, ApiError> {
+    let profile = profile(global)?;
+    if !profile.exists() {
+        return Err(StoreError::NotFound.into());
+    }
+    let socket = profile.socket_path()?;
+    let deadline = Instant::now() + Duration::from_millis(BUSY_MS_MAX);
+    loop {
+        match Client::connect(&socket).await {
+            Ok(client) => return Ok(Device { backend: Arc::new(client), running: true }),
+            Err(error) if error.code == ErrorCode::NotRunning => {}
+            Err(error) => return Err(error),
+        }
+        match open(&profile, &global.key_source()) {
+            Ok(backend) => return Ok(Device { backend, running: false }),
+            // The store is held: its holder will answer soon, or let go.
+            Err(error) if error.code == ErrorCode::ProfileInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(BUSY_RETRY_MS)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reaches a running node, for what nothing else can do.
+pub(super) async fn reach_running(global: &Global, what: &str) -> Result<Device, ApiError> {
+    let device = reach(global).await?;
+    if device.running { Ok(device) } else { Err(ApiError::not_running(what)) }
+}
+
+/// A device that was just made.
+pub(super) struct NewDevice {
+    pub(super) user: String,
+    pub(super) device: String,
+    pub(super) words: Zeroizing<String>,
+}
+
+/// Makes a user with this device as its first, and the profile that holds it.
+pub(super) fn create(
+    profile: &Profile,
+    key: &KeySource,
+    name: &str,
+) -> Result<NewDevice, ApiError> {
+    let _ = (profile, key, name);
+    Err(unfinished())
+}
+
+/// The 24 words, as long as nobody confirmed them.
+pub(super) fn kept_words(
+    profile: &Profile,
+    key: &KeySource,
+) -> Result<Option<Zeroizing<String>>, ApiError> {
+    let _ = (profile, key);
+    Err(unfinished())
+}
+
+/// Forgets the words: the paper or file is the only copy from now on.
+pub(super) fn forget_words(profile: &Profile, key: &KeySource) -> Result<(), ApiError> {
+    let _ = (profile, key);
+    Err(unfinished())
+}
+
+/// Opens the profile for one command.
+fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError> {
+    drop(profile.open(key)?);
+    Err(unfinished())
+}
+
+/// Runs the device until it is told to end.
+pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
+    let _ = (global, args);
+    Err(unfinished())
+}
+
+/// Shows two people and a relay at work.
+pub(super) async fn demo(global: &Global, args: DemoArgs) -> Result<(), ApiError> {
+    let _ = (global, args);
+    Err(unfinished())
+}
+
+/// Serves as a relay until it is told to end.
+pub(super) async fn relay_serve(global: &Global, args: RelayServeArgs) -> Result<(), ApiError> {
+    let _ = (global, args);
+    Err(unfinished())
+}
+
+fn unfinished() -> ApiError {
+    ApiError::new(ErrorCode::Unsupported, "this build has no device behind its command line")
+}

@@ -88,7 +88,8 @@ pub struct AddDevice {
 pub struct RevokeDevice {
     /// Which device.
     pub device: DeviceId,
-    /// How much of each of its logs counts; a log not named counts not at all.
+    /// How much of each of its logs counts, governance logs too; a log not named counts not at all,
+    /// and with the operation that added the device everything goes.
     pub cuts: Vec<Cut>,
     /// It was in foreign hands: of several revocations the nearest cut holds.
     pub compromised: bool,

@@ -94,7 +94,7 @@ pub struct RevokeDevice {
     /// It was in foreign hands: of several revocations the nearest cut holds.
     pub compromised: bool,
     /// The root's own revocation of the device, which no device can undo.
-    pub by_root: Option<SignedRecord>,
+    pub by_root: Option<Box<SignedRecord>>,
 }
 
 /// A user is removed by an owner, or leaves.

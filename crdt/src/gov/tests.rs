@@ -206,7 +206,7 @@ fn of_two_devices_that_revoke_each_other_the_senior_stays() {
         parents: Vec::new(),
         statement: Statement::Revoke { cuts: Vec::new(), compromised: true },
     };
-    let by_root = Some(by_root.sign(&key(10)));
+    let by_root = Some(Box::new(by_root.sign(&key(10))));
     let cuts = vec![cut(gov(11, 2), 2)];
     let strong =
         RevokeDevice { device: device(11), cuts, compromised: true, by_root: by_root.clone() };

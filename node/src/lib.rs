@@ -1,4 +1,11 @@
 //! One kith device: the pure core, the network, the sealed store, the local API and the CLI.
 
+pub mod api;
+pub mod core;
+pub mod hpke;
 pub mod identity;
 pub mod kv;
+pub mod limits;
+pub mod mls;
+pub mod net;
+pub mod store;

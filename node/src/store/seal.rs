@@ -1,0 +1,221 @@
+//! How values and keys are hidden on the disk.
+//!
+//! A sealed value, byte by byte:
+//!
+//! ```text
+//! 0        1                        25                       len-16      len
+//! | key id | nonce, random          | XChaCha20 ciphertext   | Poly1305 tag |
+//! ```
+//!
+//! Its associated data is `key id (1) ‖ schema (4, LE) ‖ length of the table's name (1) ‖ table's
+//! name ‖ key as stored`, so a value can not be moved to another place. Key id 0 is the key
+//! derived from the profile key; others are free for keys that are erased day by day.
+//!
+//! The law: nothing leaves this module in the clear, and nothing is accepted that was not sealed
+//! for exactly its place.
+
+use std::fmt;
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use zeroize::Zeroizing;
+
+use crate::kv::{KvError, Table};
+
+/// Length of a [`ProfileKey`] and of keys derived from it.
+pub const KEY_BYTES: usize = 32;
+/// Length of the salt that makes two stores under one profile key unrelated.
+pub(super) const SALT_BYTES: usize = 16;
+
+const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+/// The id of the sealing key that is derived from the profile key.
+const PROFILE_KEY_ID: u8 = 0;
+
+/// The one secret that opens a profile.
+#[derive(Clone)]
+pub struct ProfileKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl ProfileKey {
+    /// A new key from the operating system's entropy.
+    pub fn random() -> Result<Self, KvError> {
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        fill_random(&mut key[..])?;
+        Ok(Self(key))
+    }
+
+    /// A key that was kept somewhere.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The key itself.
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProfileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProfileKey(…)")
+    }
+}
+
+/// Fills `bytes` from the operating system's entropy.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), KvError> {
+    getrandom::fill(bytes)
+        .map_err(|error| KvError::Io(format!("the system gives no random numbers ({error})")))
+}
+
+/// Seals values and hashes keys of one store.
+pub(super) struct Sealer {
+    seal_key: Zeroizing<[u8; KEY_BYTES]>,
+    key_hash_key: Zeroizing<[u8; KEY_BYTES]>,
+    schema: u32,
+}
+
+impl Sealer {
+    /// The sealer of the store with this salt and schema.
+    pub(super) fn new(key: &ProfileKey, salt: &[u8; SALT_BYTES], schema: u32) -> Self {
+        Self {
+            seal_key: derive("kith/store/1/seal", key, salt),
+            key_hash_key: derive("kith/store/1/keys", key, salt),
+            schema,
+        }
+    }
+
+    /// The key as it lies on the disk.
+    pub(super) fn stored_key(&self, table: Table, key: &[u8]) -> Vec<u8> {
+        if !table.hashed() {
+            return key.to_vec();
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.key_hash_key);
+        hasher.update(&[table.name().len() as u8]);
+        hasher.update(table.name().as_bytes());
+        hasher.update(key);
+        hasher.finalize().as_bytes().to_vec()
+    }
+
+    /// Seals a value for its place.
+    pub(super) fn seal(
+        &self,
+        table: &str,
+        stored_key: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<u8>, KvError> {
+        let mut nonce = [0; NONCE_BYTES];
+        fill_random(&mut nonce)?;
+        let aad = self.associated_data(PROFILE_KEY_ID, table, stored_key);
+        let ciphertext = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), Payload { msg: value, aad: &aad })
+            .map_err(|_| KvError::Io("a value is too long to be sealed".into()))?;
+        let mut sealed = Vec::with_capacity(1 + NONCE_BYTES + ciphertext.len());
+        sealed.push(PROFILE_KEY_ID);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&ciphertext);
+        Ok(sealed)
+    }
+
+    /// Opens a value sealed for this place.
+    pub(super) fn open(
+        &self,
+        table: &'static str,
+        stored_key: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, KvError> {
+        let damaged = |what: &str| KvError::Damaged { table, what: what.into() };
+        if sealed.len() < 1 + NONCE_BYTES + TAG_BYTES {
+            return Err(damaged("a value is cut off"));
+        }
+        let (head, ciphertext) = sealed.split_at(1 + NONCE_BYTES);
+        if head[0] != PROFILE_KEY_ID {
+            return Err(damaged("a value is sealed under an unknown key"));
+        }
+        let nonce: [u8; NONCE_BYTES] =
+            head[1..].try_into().map_err(|_| damaged("a value is cut off"))?;
+        let aad = self.associated_data(head[0], table, stored_key);
+        self.cipher()
+            .decrypt(&XNonce::from(nonce), Payload { msg: ciphertext, aad: &aad })
+            .map_err(|_| damaged("a value does not open with the profile's key"))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.seal_key).into())
+    }
+
+    fn associated_data(&self, key_id: u8, table: &str, stored_key: &[u8]) -> Vec<u8> {
+        let mut aad = Vec::with_capacity(6 + table.len() + stored_key.len());
+        aad.push(key_id);
+        aad.extend_from_slice(&self.schema.to_le_bytes());
+        aad.push(table.len() as u8);
+        aad.extend_from_slice(table.as_bytes());
+        aad.extend_from_slice(stored_key);
+        aad
+    }
+}
+
+fn derive(context: &str, key: &ProfileKey, salt: &[u8; SALT_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(key.as_bytes());
+    hasher.update(salt);
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sealer(key: u8) -> Sealer {
+        Sealer::new(&ProfileKey::from_bytes([key; KEY_BYTES]), &[1; SALT_BYTES], 1)
+    }
+
+    #[test]
+    fn a_value_opens_only_in_its_place_and_under_its_key() {
+        let sealed = sealer(1).seal("logs", b"k", b"value").unwrap();
+        assert_eq!(sealer(1).open("logs", b"k", &sealed).unwrap(), b"value");
+        assert!(sealer(1).open("logs", b"l", &sealed).is_err());
+        assert!(sealer(1).open("entries", b"k", &sealed).is_err());
+        assert!(sealer(2).open("logs", b"k", &sealed).is_err());
+        let other_salt = Sealer::new(&ProfileKey::from_bytes([1; KEY_BYTES]), &[2; SALT_BYTES], 1);
+        assert!(other_salt.open("logs", b"k", &sealed).is_err());
+        let other_schema =
+            Sealer::new(&ProfileKey::from_bytes([1; KEY_BYTES]), &[1; SALT_BYTES], 2);
+        assert!(other_schema.open("logs", b"k", &sealed).is_err());
+    }
+
+    #[test]
+    fn golden_a_sealed_value_of_the_first_release_opens() {
+        let sealed = data_encoding::HEXLOWER
+            .decode(include_str!("../../tests/golden/sealed_value.txt").trim().as_bytes())
+            .unwrap();
+        assert_eq!(sealer(1).open("logs", b"golden", &sealed).unwrap(), b"kith");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&sealer(1).stored_key(Table::Index, b"golden")),
+            include_str!("../../tests/golden/stored_key.txt").trim()
+        );
+    }
+
+    #[test]
+    fn the_profile_key_is_never_shown() {
+        assert_eq!(format!("{:?}", ProfileKey::from_bytes([7; KEY_BYTES])), "ProfileKey(…)");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_values_are_refused(
+            noise in proptest::collection::vec(any::<u8>(), 0..80),
+            flip in any::<prop::sample::Index>(),
+        ) {
+            prop_assert!(sealer(1).open("logs", b"k", &noise).is_err());
+            let mut sealed = sealer(1).seal("logs", b"k", b"value").unwrap();
+            let at = flip.index(sealed.len());
+            sealed[at] ^= 1;
+            prop_assert!(sealer(1).open("logs", b"k", &sealed).is_err());
+        }
+    }
+}

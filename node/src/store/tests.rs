@@ -1,0 +1,414 @@
+//! The store against disks that are full, torn by crashes, damaged or locked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
+
+use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::*;
+use crate::kv::MemoryKv;
+
+fn key() -> ProfileKey {
+    ProfileKey::from_bytes([7; KEY_BYTES])
+}
+
+fn put(table: Table, key: &[u8], value: &[u8]) -> Changes {
+    BTreeMap::from([((table, key.to_vec()), Some(value.to_vec()))])
+}
+
+/// A disk that can be full and that loses or tears what was not synced.
+#[derive(Debug, Default)]
+struct Disk {
+    /// What the running process sees.
+    now: Vec<u8>,
+    /// What is certain to survive a crash.
+    synced: Vec<u8>,
+    /// Writes since the last sync.
+    pending: Vec<Write>,
+    /// Pages that occupy space, and how many may.
+    pages: BTreeSet<u64>,
+    pages_max: Option<usize>,
+    /// Writes and syncs until the power fails.
+    power: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Length(u64),
+    Bytes(u64, Vec<u8>),
+}
+
+const PAGE_BYTES: u64 = 4096;
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Debug, Clone, Default)]
+struct Shared(Arc<Mutex<Disk>>);
+
+impl Disk {
+    fn work(&mut self) -> io::Result<()> {
+        match &mut self.power {
+            Some(0) => Err(io::Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn occupy(&mut self, page: u64) -> io::Result<()> {
+        if !self.pages.contains(&page) {
+            if self.pages_max.is_some_and(|max| self.pages.len() >= max) {
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            self.pages.insert(page);
+        }
+        Ok(())
+    }
+
+    /// Power fails: any part of what was not synced reached the disk, in sectors.
+    fn crash(&mut self, rng: &mut ChaCha20Rng) {
+        for write in std::mem::take(&mut self.pending) {
+            match write {
+                Write::Length(length) if rng.next_u32().is_multiple_of(2) => {
+                    self.synced.resize(length as usize, 0);
+                }
+                Write::Length(_) => {}
+                Write::Bytes(offset, bytes) => {
+                    for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                        if rng.next_u32().is_multiple_of(2) {
+                            let at = offset as usize + index * SECTOR_BYTES;
+                            if self.synced.len() < at + sector.len() {
+                                self.synced.resize(at + sector.len(), 0);
+                            }
+                            self.synced[at..at + sector.len()].copy_from_slice(sector);
+                        }
+                    }
+                }
+            }
+        }
+        self.now = self.synced.clone();
+        self.power = None;
+    }
+}
+
+impl redb::StorageBackend for Shared {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().now.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let disk = self.0.lock().unwrap();
+        let start = offset as usize;
+        let bytes = disk.now.get(start..start + out.len());
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.work()?;
+        disk.now.resize(len as usize, 0);
+        disk.pending.push(Write::Length(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.work()?;
+        disk.synced = disk.now.clone();
+        disk.pending.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.work()?;
+        // As on a real disk, the part that still fits is written.
+        for (index, part) in data.chunks(PAGE_BYTES as usize).enumerate() {
+            let at = offset as usize + index * PAGE_BYTES as usize;
+            disk.occupy(at as u64 / PAGE_BYTES)?;
+            disk.occupy((at + part.len() - 1) as u64 / PAGE_BYTES)?;
+            disk.now[at..at + part.len()].copy_from_slice(part);
+            disk.pending.push(Write::Bytes(at as u64, part.to_vec()));
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn opener(&self) -> Opener {
+        let disk = self.clone();
+        Box::new(move || builder().create_with_backend(disk.clone()))
+    }
+
+    fn create(&self) -> Store {
+        let opener = self.opener();
+        let database = opener().unwrap();
+        let sealer = initialise(&database, &key(), Changes::new()).unwrap();
+        Store::assemble(opener, database, sealer)
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::open_with(self.opener(), &key())
+    }
+}
+
+fn text_of(seed: u64, row: u32) -> Vec<u8> {
+    format!("row {row} of {seed} {}", "x".repeat(row as usize % 1500)).into_bytes()
+}
+
+#[test]
+fn sixty_torn_crashes_lose_nothing_that_was_committed() {
+    let mut torn = 0;
+    for seed in 0..60 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let disk = Shared::default();
+        let mut store = disk.create();
+        let mut rows = 0u32;
+        for _ in 0..4 {
+            for _ in 0..rng.next_u32() % 4 + 1 {
+                let mut changes = Changes::new();
+                for _ in 0..rng.next_u32() % 20 + 1 {
+                    let place = (Table::Entries, rows.to_be_bytes().to_vec());
+                    changes.insert(place, Some(text_of(seed, rows)));
+                    rows += 1;
+                }
+                store.write(changes).unwrap();
+            }
+            // The power fails somewhere in a commit: all of it is there afterwards, or nothing.
+            disk.0.lock().unwrap().power = Some(rng.next_u32() % 24);
+            let mut changes = put(Table::Meta, b"a", &rows.to_be_bytes());
+            changes.extend(put(Table::Index, b"b", &rows.to_be_bytes()));
+            changes.extend(put(Table::Bodies, b"c", &vec![0; 30_000]));
+            let committed = store.write(changes).is_ok();
+            drop(store);
+            {
+                let mut disk = disk.0.lock().unwrap();
+                torn += usize::from(!disk.pending.is_empty());
+                disk.crash(&mut rng);
+            }
+            store = disk.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let now = store.snapshot().unwrap();
+            for row in 0..rows {
+                let found = now.get(Table::Entries, &row.to_be_bytes()).unwrap();
+                assert_eq!(found, Some(text_of(seed, row)), "seed {seed}, row {row}");
+            }
+            let a = now.get(Table::Meta, b"a").unwrap();
+            assert_eq!(a, now.get(Table::Index, b"b").unwrap(), "seed {seed}: half a commit");
+            if committed {
+                assert_eq!(a.as_deref(), Some(rows.to_be_bytes().as_slice()), "seed {seed}");
+            }
+        }
+    }
+    assert!(torn > 60, "the test tears writes ({torn})");
+}
+
+#[test]
+fn a_full_disk_harms_nothing_and_is_survived() {
+    for spare_pages in [0, 1, 2, 3, 5, 8, 13, 21] {
+        let disk = Shared::default();
+        let store = disk.create();
+        store.write(put(Table::Entries, b"before", b"here")).unwrap();
+        {
+            let mut disk = disk.0.lock().unwrap();
+            disk.pages_max = Some(disk.pages.len() + spare_pages);
+        }
+        let big = put(Table::Bodies, b"big", &vec![1; 600_000]);
+        assert_eq!(store.write(big.clone()), Err(KvError::DiskFull), "{spare_pages}");
+        assert_eq!(store.write(big.clone()), Err(KvError::DiskFull), "{spare_pages}");
+        let now = store.snapshot().unwrap();
+        assert_eq!(now.get(Table::Entries, b"before").unwrap(), Some(b"here".to_vec()));
+        assert_eq!(now.get(Table::Bodies, b"big").unwrap(), None);
+        drop(now);
+        // Space was made: the same process goes on, and a later one finds everything.
+        disk.0.lock().unwrap().pages_max = None;
+        store.write(big).unwrap();
+        drop(store);
+        let store = disk.open().unwrap();
+        let now = store.snapshot().unwrap();
+        assert_eq!(now.get(Table::Entries, b"before").unwrap(), Some(b"here".to_vec()));
+        assert_eq!(now.get(Table::Bodies, b"big").unwrap().map(|value| value.len()), Some(600_000));
+    }
+}
+
+#[test]
+fn a_transaction_sees_its_own_changes_and_leaves_nothing_if_dropped() {
+    let disk = Shared::default();
+    let store = disk.create();
+    let before = store.snapshot().unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.put(Table::Outbox, b"1", b"one").unwrap();
+    assert_eq!(txn.get(Table::Outbox, b"1").unwrap(), Some(b"one".to_vec()));
+    drop(txn);
+    store.write(put(Table::Outbox, b"2", b"two")).unwrap();
+    assert_eq!(before.get(Table::Outbox, b"2").unwrap(), None, "a snapshot stays as it was");
+    let after = store.snapshot().unwrap();
+    let rows = after.scan(Table::Outbox, b"", b"\xff", false, 9).unwrap();
+    assert_eq!(rows, vec![(b"2".to_vec(), b"two".to_vec())]);
+}
+
+#[test]
+fn a_profile_without_its_key_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Store::create(&path, &key(), put(Table::Meta, b"planted-1", b"planted-2")).unwrap();
+    store.write(put(Table::Index, b"planted-3", b"planted-4")).unwrap();
+    store.write(put(Table::Bodies, b"5", b"planted-6")).unwrap();
+    drop(store);
+    let bytes = fs::read(&path).unwrap();
+    assert!(!bytes.windows(7).any(|window| window == b"planted"));
+    assert!(bytes.windows(6).any(|window| window == b"bodies"), "the test can find things");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn what_can_be_wrong_when_opening_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    assert!(matches!(Store::open(&path, &key()), Err(StoreError::NotFound)));
+    let store = Store::create(&path, &key(), Changes::new()).unwrap();
+    assert!(matches!(Store::create(&path, &key(), Changes::new()), Err(StoreError::Exists)));
+    assert!(matches!(Store::open(&path, &key()), Err(StoreError::InUse)));
+    drop(store);
+    let other = ProfileKey::from_bytes([8; KEY_BYTES]);
+    assert!(matches!(Store::open(&path, &other), Err(StoreError::WrongKey)));
+    let database = Database::open(&path).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(HEADER).unwrap().insert("schema", 2u32.to_le_bytes().as_slice()).unwrap();
+    txn.commit().unwrap();
+    drop(database);
+    assert!(matches!(Store::open(&path, &key()), Err(StoreError::TooNew { found: 2 })));
+    for bad in [[0u8, 0, 0, 0].as_slice(), b"", b"long schema"] {
+        let database = Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        txn.open_table(HEADER).unwrap().insert("schema", bad).unwrap();
+        txn.commit().unwrap();
+        drop(database);
+        assert!(matches!(Store::open(&path, &key()), Err(StoreError::Damaged(_))));
+    }
+    let foreign = folder.path().join("foreign.redb");
+    drop(Database::create(&foreign).unwrap());
+    assert!(matches!(Store::open(&foreign, &key()), Err(StoreError::Damaged(_))));
+    fs::write(&foreign, "no database at all").unwrap();
+    assert!(matches!(Store::open(&foreign, &key()), Err(StoreError::Damaged(_))));
+    fs::write(&foreign, "").unwrap();
+    assert!(matches!(Store::open(&foreign, &key()), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn an_unfinished_creation_is_no_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    fs::write(path.with_extension("new"), "left by a crash").unwrap();
+    assert!(matches!(Store::open(&path, &key()), Err(StoreError::NotFound)));
+    drop(Store::create(&path, &key(), Changes::new()).unwrap());
+    assert!(Store::open(&path, &key()).is_ok());
+}
+
+#[test]
+fn damaged_files_are_errors_and_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Store::create(&path, &key(), Changes::new()).unwrap();
+    for batch in 0u32..20 {
+        let mut changes = Changes::new();
+        for row in batch * 20..batch * 20 + 20 {
+            changes.extend(put(Table::Entries, &row.to_be_bytes(), &text_of(0, row)));
+            changes.extend(put(Table::Index, &row.to_be_bytes(), b"x"));
+        }
+        store.write(changes).unwrap();
+    }
+    drop(store);
+    let sound = fs::read(&path).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut refused = 0;
+    for round in 0..300 {
+        let mut bytes = sound.clone();
+        match round % 3 {
+            0 => bytes.truncate(rng.next_u32() as usize % bytes.len()),
+            1 => {
+                let at = rng.next_u32() as usize % bytes.len();
+                let end = (at + 1 + rng.next_u32() as usize % 8192).min(bytes.len());
+                rng.fill_bytes(&mut bytes[at..end]);
+            }
+            _ => {
+                for _ in 0..20 {
+                    let at = rng.next_u32() as usize % bytes.len();
+                    bytes[at] ^= 1 << (rng.next_u32() % 8);
+                }
+            }
+        }
+        fs::write(&path, &bytes).unwrap();
+        match Store::open(&path, &key()) {
+            Err(_) => refused += 1,
+            Ok(store) => {
+                if let Ok(now) = store.snapshot() {
+                    for row in 0u32..400 {
+                        if let Ok(Some(value)) = now.get(Table::Entries, &row.to_be_bytes()) {
+                            assert_eq!(value, text_of(0, row), "round {round}: a wrong value");
+                        }
+                    }
+                    let _ = now.scan(Table::Entries, b"", &[0xff; 5], round % 2 == 0, 1000);
+                }
+                let _ = store.write(put(Table::Bodies, b"after", &[9; 5000]));
+                let _ = store.snapshot().map(|now| now.get(Table::Bodies, b"after"));
+            }
+        }
+    }
+    assert!(refused > 0, "the test damages files");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The store answers like plain memory.
+    #[test]
+    fn it_behaves_like_memory(
+        batches in proptest::collection::vec(
+            proptest::collection::btree_map(
+                (0usize..4, proptest::collection::vec(0u8..4, 0..3)),
+                proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
+                0..12,
+            ),
+            0..6,
+        ),
+        (start, end) in (proptest::collection::vec(0u8..4, 0..3), proptest::collection::vec(0u8..4, 0..3)),
+        limit in 0usize..9,
+        reverse in any::<bool>(),
+    ) {
+        const TABLES: [Table; 4] = [Table::Meta, Table::Index, Table::Outbox, Table::Timeline];
+        let disk = Shared::default();
+        let store = disk.create();
+        let mut memory = MemoryKv::default();
+        for batch in batches {
+            let changes: Changes = batch
+                .into_iter()
+                .map(|((table, key), value)| ((TABLES[table], key), value))
+                .collect();
+            memory.apply(changes.clone());
+            store.write(changes).unwrap();
+        }
+        drop(store);
+        let store = disk.open().unwrap();
+        let now = store.snapshot().unwrap();
+        for table in [Table::Outbox, Table::Timeline, Table::Waiting] {
+            prop_assert_eq!(
+                now.scan(table, &start, &end, reverse, limit).unwrap(),
+                memory.scan(table, &start, &end, reverse, limit).unwrap()
+            );
+        }
+        for (table, key, value) in memory.rows() {
+            let found = now.get(table, key).unwrap();
+            prop_assert_eq!(found.as_deref(), Some(value));
+        }
+    }
+}

@@ -235,4 +235,6 @@ impl Governance {
 }
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;

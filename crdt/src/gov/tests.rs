@@ -7,6 +7,7 @@ use super::{naive::Naive, *};
 use crate::{
     devices::{Record, SignedRecord, Signer, Statement, consent},
     id::{Incarnation, LogId, LogKind},
+    limits::GOV_OP_BYTES_MAX,
 };
 
 fn key(n: u8) -> SigningKey {

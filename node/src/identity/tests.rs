@@ -172,7 +172,7 @@ fn the_largest_record_fits() {
     largest.key_package = vec![0; KEY_PACKAGE_BYTES_MAX];
     largest.name = "n".repeat(NAME_BYTES_MAX);
     let bytes = Signed::sign(largest, &ana.secrets.signing_key()).unwrap().signed().encode();
-    let chain = (kith_crdt::devices::CHAIN_LINKS_MAX - 1) * kith_crdt::devices::RECORD_BYTES_MAX;
+    let chain = (kith_crdt::limits::CHAIN_LINKS_MAX - 1) * kith_crdt::limits::RECORD_BYTES_MAX;
     assert!(bytes.len() + chain <= RECORD_BYTES_MAX, "{} bytes", bytes.len());
 }
 

@@ -12,21 +12,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{ConversationId, DeviceId, EntryId, Place, UserId};
+use crate::{
+    id::{ConversationId, DeviceId, EntryId, Place, UserId},
+    limits::{GOV_HEADS_MAX, GOV_OPS_MAX},
+};
 
 mod judge;
 mod op;
 
 use judge::{Judgement, Node};
-pub use op::{
-    AddDevice, CONVERSATION_NAME_BYTES_MAX, CUTS_MAX, ConversationKind, Cut, GENESIS_USERS_MAX,
-    GOV_OP_BYTES_MAX, Genesis, GovOp, RemoveUser, RevokeDevice,
-};
-
-/// Governance heads a header may name.
-pub const GOV_HEADS_MAX: usize = 8;
-/// Operations one conversation may hold.
-pub const GOV_OPS_MAX: usize = 8192;
+pub use op::{AddDevice, ConversationKind, Cut, Genesis, GovOp, RemoveUser, RevokeDevice};
 
 /// Whether an entry counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,5 +229,7 @@ impl Governance {
     }
 }
 
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     bits::Bits,
-    devices::{CHAIN_LINKS_MAX, RecordId, Signer, Statement, VerifiedRecord},
+    devices::{RecordId, Signer, Statement, VerifiedRecord},
     id::DeviceId,
+    limits::CHAIN_LINKS_MAX,
 };
 
 /// What a set of records amounts to.

@@ -13,18 +13,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     canonical::{self, DecodeError},
-    devices::{CHAIN_LINKS_MAX, SignedRecord},
+    devices::SignedRecord,
     id::{ConversationId, DeviceId, EntryId, LogId, UserId},
+    limits::{
+        CHAIN_LINKS_MAX, CONVERSATION_NAME_BYTES_MAX, CUTS_MAX, GENESIS_USERS_MAX, GOV_OP_BYTES_MAX,
+    },
 };
-
-/// Bytes of one operation: with the other fields it fits an entry's header.
-pub const GOV_OP_BYTES_MAX: usize = 3584;
-/// Logs a removal may name.
-pub const CUTS_MAX: usize = 40;
-/// Users a genesis may name.
-pub const GENESIS_USERS_MAX: usize = 64;
-/// Bytes of a conversation's name.
-pub const CONVERSATION_NAME_BYTES_MAX: usize = 64;
 
 /// One act of governance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +82,13 @@ pub struct AddDevice {
 pub struct RevokeDevice {
     /// Which device.
     pub device: DeviceId,
-    /// How much of each of its logs counts; a log not named counts not at all.
+    /// How much of each of its logs counts, governance logs too; a log not named counts not at all,
+    /// and with the operation that added the device everything goes.
     pub cuts: Vec<Cut>,
     /// It was in foreign hands: of several revocations the nearest cut holds.
     pub compromised: bool,
     /// The root's own revocation of the device, which no device can undo.
-    pub by_root: Option<SignedRecord>,
+    pub by_root: Option<Box<SignedRecord>>,
 }
 
 /// A user is removed by an owner, or leaves.

@@ -169,6 +169,11 @@ impl Verified {
         self.signature.as_ref()
     }
 
+    /// The same entry with a signature of its own that was checked before.
+    pub fn with_signature(self, signature: HeadSignature) -> Self {
+        Self { signature: Some(signature), ..self }
+    }
+
     /// The number the next entry of the log has: the next, or the next segment's first.
     pub fn next_seq(&self) -> u64 {
         next_seq(self.place.seq, &self.header.op)

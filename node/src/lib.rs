@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod core;
+pub mod driver;
 
 pub mod hpke;
 pub mod identity;

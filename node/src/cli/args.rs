@@ -48,7 +48,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The folder that holds this device [default: in the platform's data folder]
-    #[arg(long, global = true, env = "KITH_PROFILE", value_name = "DIR")]
+    #[arg(long, global = true, env = "KITH_PROFILE", hide_env_values = true, value_name = "DIR")]
     pub profile: Option<PathBuf>,
 
     /// One JSON object per line, errors too

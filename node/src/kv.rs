@@ -48,6 +48,8 @@ pub enum Table {
     Relays,
     /// Ordered. Invites given and accepted.
     Invites,
+    /// Ordered. How conversations are carried (MLS nodes, routing secrets), by number.
+    Channels,
     /// Ordered. MLS state by (node number, hash of the provider's key).
     Mls,
     /// Ordered. The event journal by cursor.
@@ -56,7 +58,7 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 19] = [
+    pub const ALL: [Table; 20] = [
         Table::Meta,
         Table::Index,
         Table::Conversations,
@@ -74,6 +76,7 @@ impl Table {
         Table::Ledger,
         Table::Relays,
         Table::Invites,
+        Table::Channels,
         Table::Mls,
         Table::Events,
     ];
@@ -103,6 +106,7 @@ impl Table {
             Table::Ledger => "ledger",
             Table::Relays => "relays",
             Table::Invites => "invites",
+            Table::Channels => "channels",
             Table::Mls => "mls",
             Table::Events => "events",
         }
@@ -173,6 +177,11 @@ impl<'a> Overlay<'a> {
     /// An overlay without changes.
     pub fn new(base: &'a dyn KvRead) -> Self {
         Self { base, changes: BTreeMap::new(), reads: Cell::new(0) }
+    }
+
+    /// An overlay over another one, for a part that may fail on its own.
+    pub fn over(base: &'a dyn Kv) -> Self {
+        Self::new(base)
     }
 
     /// The collected changes, to be written to the transaction.

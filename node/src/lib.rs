@@ -3,6 +3,12 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod core;
+pub mod hpke;
+pub mod identity;
 pub mod kv;
+pub mod limits;
+pub mod mls;
+pub mod net;
 pub mod profile;
 pub mod store;

@@ -1,0 +1,361 @@
+//! Contacts and their devices: what we know of them, and how we try to reach them.
+//!
+//! A device is known by its newest signed record. Whoever connects under a transport key is the
+//! device whose record names that key; nothing else is believed of a peer.
+
+use super::{
+    CoreError, Ctx, address, channels, events,
+    io::{Effect, PeerKey},
+    live::Timer,
+    outbox, parcels, receipts, relays,
+    rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo},
+};
+use crate::{
+    api::types::{Contact, EventKind, Peer, Route},
+    identity::record::{SignedDeviceRecord, VerifiedDeviceRecord},
+    kv::{KvError, KvRead, Table},
+    limits,
+};
+use kith_crdt::id::{ConversationId, DeviceId, UserId};
+
+fn contact_index(user: &UserId) -> Vec<u8> {
+    rows::key(&[b"contact/", user.as_bytes()])
+}
+
+fn device_index(device: &DeviceId) -> Vec<u8> {
+    rows::key(&[b"device/", device.as_bytes()])
+}
+
+fn peer_index(peer: &PeerKey) -> Vec<u8> {
+    rows::key(&[b"peer/", peer])
+}
+
+/// A contact by number.
+pub(crate) fn contact(kv: &dyn KvRead, contact: ContactNo) -> Result<Option<ContactRow>, KvError> {
+    rows::get(kv, Table::Contacts, &contact.0.to_be_bytes())
+}
+
+/// A contact by user.
+pub(crate) fn find_contact(
+    kv: &dyn KvRead,
+    user: &UserId,
+) -> Result<Option<(ContactNo, ContactRow)>, KvError> {
+    let Some(number) = rows::get::<ContactNo>(kv, Table::Index, &contact_index(user))? else {
+        return Ok(None);
+    };
+    Ok(contact(kv, number)?.map(|row| (number, row)))
+}
+
+/// Every contact.
+pub(crate) fn contacts(kv: &dyn KvRead) -> Result<Vec<(ContactNo, ContactRow)>, KvError> {
+    let found = rows::scan::<ContactRow>(kv, Table::Contacts, &[], usize::MAX)?;
+    let number = |key: &[u8]| Some(ContactNo(u32::from_be_bytes(key.try_into().ok()?)));
+    Ok(found.into_iter().filter_map(|(key, row)| Some((number(&key)?, row))).collect())
+}
+
+/// Writes a contact.
+pub(crate) fn put_contact(
+    ctx: &mut Ctx<'_>,
+    number: ContactNo,
+    row: &ContactRow,
+) -> Result<(), CoreError> {
+    rows::put(ctx.kv, Table::Contacts, &number.0.to_be_bytes(), row)?;
+    let contact = show(ctx, row)?;
+    events::emit(ctx, EventKind::Contact { contact })
+}
+
+/// A contact as the API shows it.
+fn show(ctx: &Ctx<'_>, row: &ContactRow) -> Result<Contact, KvError> {
+    shown(ctx.kv, &|peer| ctx.live.peers.contains_key(peer), row)
+}
+
+/// A contact as the API shows it.
+pub(crate) fn shown(
+    kv: &dyn KvRead,
+    connected: &dyn Fn(&PeerKey) -> bool,
+    row: &ContactRow,
+) -> Result<Contact, KvError> {
+    let mut online = false;
+    for number in &row.devices {
+        online |= device(kv, *number)?.is_some_and(|device| connected(&device.transport));
+    }
+    Ok(Contact {
+        user: row.user.to_string(),
+        name: row.name().to_owned(),
+        own_name: row.own_name.clone(),
+        nickname: row.nickname.clone(),
+        chat: Some(row.conversation.to_string()),
+        verified: row.verified_at_ms.is_some(),
+        devices: row.devices.len() as u64,
+        online,
+    })
+}
+
+/// Makes a user a contact, or finds that it is one.
+pub(crate) fn befriend(
+    ctx: &mut Ctx<'_>,
+    record: &VerifiedDeviceRecord,
+) -> Result<(ContactNo, ContactRow), CoreError> {
+    let peer = learn(ctx, record)?;
+    let (number, mut row) = match find_contact(ctx.kv, &record.user)? {
+        Some(found) => found,
+        None => {
+            let number = rows::next_number(ctx.kv, "contacts")?;
+            let number = ContactNo(u32::try_from(number).map_err(|_| CoreError::Refused("too many contacts"))?);
+            rows::put(ctx.kv, Table::Index, &contact_index(&record.user), &number)?;
+            let row = ContactRow {
+                user: record.user,
+                own_name: record.name.clone(),
+                nickname: None,
+                verified_at_ms: None,
+                conversation: ConversationId::direct(&ctx.me.user, &record.user),
+                devices: Vec::new(),
+            };
+            (number, row)
+        }
+    };
+    if !row.devices.contains(&peer) {
+        if row.devices.len() >= limits::DEVICES_PER_USER_MAX {
+            return Err(CoreError::Refused("a user with too many devices"));
+        }
+        row.devices.push(peer);
+    }
+    put_contact(ctx, number, &row)?;
+    Ok((number, row))
+}
+
+/// A device by number.
+pub(crate) fn device(kv: &dyn KvRead, number: PeerNo) -> Result<Option<DeviceRow>, KvError> {
+    rows::get(kv, Table::Devices, &number.0.to_be_bytes())
+}
+
+/// A device by its id.
+pub(crate) fn find_device(
+    kv: &dyn KvRead,
+    id: &DeviceId,
+) -> Result<Option<(PeerNo, DeviceRow)>, KvError> {
+    by_index(kv, &device_index(id))
+}
+
+/// A device by its transport key.
+pub(crate) fn find_peer(
+    kv: &dyn KvRead,
+    peer: &PeerKey,
+) -> Result<Option<(PeerNo, DeviceRow)>, KvError> {
+    by_index(kv, &peer_index(peer))
+}
+
+fn by_index(kv: &dyn KvRead, key: &[u8]) -> Result<Option<(PeerNo, DeviceRow)>, KvError> {
+    let Some(number) = rows::get::<PeerNo>(kv, Table::Index, key)? else { return Ok(None) };
+    Ok(device(kv, number)?.map(|row| (number, row)))
+}
+
+/// Takes over what a device says about itself, if it is newer than what we know.
+pub(crate) fn learn(
+    ctx: &mut Ctx<'_>,
+    record: &VerifiedDeviceRecord,
+) -> Result<PeerNo, CoreError> {
+    if record.user == ctx.me.user && record.device == ctx.me.device {
+        return Err(CoreError::Refused("our own record"));
+    }
+    let known = find_device(ctx.kv, &record.device)?;
+    if let Some((number, row)) = &known {
+        let old = verified(row)?;
+        if old.user != record.user {
+            return Err(CoreError::Refused("a device that changes its user"));
+        }
+        if !record.replaces(&old) {
+            return Ok(*number);
+        }
+        ctx.kv.delete(Table::Index, &peer_index(&row.transport))?;
+    }
+    let number = match known {
+        Some((number, _)) => number,
+        None => PeerNo(
+            u32::try_from(rows::next_number(ctx.kv, "devices")?)
+                .map_err(|_| CoreError::Refused("too many devices"))?,
+        ),
+    };
+    let mut homes = Vec::new();
+    for relay in &record.home_relays {
+        // An address we can not read is the other's mistake; its other relays may still do.
+        if let Ok((key, address)) = address::split(&relay.address) {
+            homes.push(relays::learn(ctx, &key, &address, false)?);
+        }
+    }
+    let row = DeviceRow {
+        device: record.device,
+        user: record.user,
+        transport: record.transport,
+        relays: homes,
+        record: record.signed().encode(),
+    };
+    rows::put(ctx.kv, Table::Devices, &number.0.to_be_bytes(), &row)?;
+    rows::put(ctx.kv, Table::Index, &device_index(&record.device), &number)?;
+    rows::put(ctx.kv, Table::Index, &peer_index(&record.transport), &number)?;
+    if let Some((contact, mut row)) = find_contact(ctx.kv, &record.user)? {
+        if row.own_name != record.name {
+            row.own_name = record.name.clone();
+            put_contact(ctx, contact, &row)?;
+        }
+        channels::relisten(ctx, &row.conversation)?;
+    }
+    if ctx.live.running {
+        ctx.live.wake_at(Timer::Dial(record.transport), ctx.now_ms);
+    }
+    Ok(number)
+}
+
+/// A stored record, verified again: it was verified before it was stored.
+pub(crate) fn verified(row: &DeviceRow) -> Result<VerifiedDeviceRecord, KvError> {
+    let damaged = |what: String| KvError::Damaged { table: Table::Devices.name(), what };
+    SignedDeviceRecord::decode(&row.record)
+        .map_err(|error| damaged(error.to_string()))?
+        .verify()
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// The network listens: at the first time everything that waits begins.
+pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(), CoreError> {
+    let first = !ctx.live.running;
+    ctx.live.running = true;
+    ctx.live.listening = addresses;
+    super::me::remember_addresses(ctx.kv, &ctx.live.listening)?;
+    if first {
+        relays::connect_all(ctx)?;
+        outbox::resume(ctx)?;
+        receipts::resume(ctx)?;
+        ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
+        for (_, contact) in contacts(ctx.kv)? {
+            for number in contact.devices {
+                if let Some(device) = device(ctx.kv, number)? {
+                    ctx.live.wake_at(Timer::Dial(device.transport), ctx.now_ms);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The addresses worth telling others: those of other machines' reach first; of this machine alone
+/// only if there are no others.
+pub(crate) fn best_addresses(addresses: &[String], limit: usize) -> Vec<String> {
+    let direct = |text: &&String| !text.contains("/p2p-circuit");
+    let (near, far): (Vec<&String>, Vec<&String>) =
+        addresses.iter().filter(direct).partition(|text| address::is_loopback(text));
+    let chosen = if far.is_empty() { near } else { far };
+    chosen.into_iter().take(limit).cloned().collect()
+}
+
+/// Tries to reach a device, or the issuer of an invite we accepted.
+pub(crate) fn dial(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    if !ctx.live.running || ctx.live.peers.contains_key(peer) {
+        return Ok(());
+    }
+    let mut addresses = ctx.live.nearby.get(peer).cloned().unwrap_or_default();
+    let known = find_peer(ctx.kv, peer)?;
+    match &known {
+        Some((_, row)) => {
+            addresses.extend(verified(row)?.addresses.iter().cloned());
+            for (_, relay) in relays::all(ctx.kv)?.iter().filter(|(no, _)| row.relays.contains(no)) {
+                addresses.push(address::circuit(&relay.address, &relay.key));
+            }
+        }
+        None => addresses.extend(parcels::addresses_of(ctx.kv, peer)?),
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    // In case no answer ever comes; a failure that is reported sets an earlier time.
+    ctx.live.wake_at(Timer::Dial(*peer), ctx.now_ms + limits::DIAL_BACKOFF_MS_MAX);
+    ctx.effects.push(Effect::Dial { peer: *peer, addresses });
+    Ok(())
+}
+
+/// A dial failed: again later.
+pub(crate) fn dial_failed(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    if ctx.live.peers.contains_key(peer) || !worth_dialling(ctx, peer)? {
+        return Ok(());
+    }
+    let failures = ctx.live.failed_dials.entry(*peer).or_insert(0);
+    let delay = (limits::DIAL_BACKOFF_MS_MIN << (*failures).min(10)).min(limits::DIAL_BACKOFF_MS_MAX);
+    *failures += 1;
+    let jitter = u64::from(ctx.rng.next_u32()) % (delay / 2);
+    ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms + delay / 2 + jitter);
+    Ok(())
+}
+
+fn worth_dialling(ctx: &Ctx<'_>, peer: &PeerKey) -> Result<bool, KvError> {
+    Ok(find_peer(ctx.kv, peer)?.is_some() || !parcels::addresses_of(ctx.kv, peer)?.is_empty())
+}
+
+/// A peer was seen on the local network: dialled at once if it is anybody to us.
+pub(crate) fn discovered(
+    ctx: &mut Ctx<'_>,
+    peer: &PeerKey,
+    addresses: Vec<String>,
+) -> Result<(), CoreError> {
+    if find_peer(ctx.kv, peer)?.is_none() && !parcels::is_issuer(ctx.kv, peer)? {
+        return Ok(());
+    }
+    let kept = addresses.into_iter().take(limits::NEARBY_ADDRESSES_MAX).collect();
+    ctx.live.nearby.insert(*peer, kept);
+    ctx.live.failed_dials.remove(peer);
+    ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms);
+    Ok(())
+}
+
+/// A peer's stream is open: it hears who we are and what we have, and gets what it lacks.
+pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    ctx.live.peers.insert(*peer, ctx.now_ms);
+    ctx.live.failed_dials.remove(peer);
+    parcels::peer_up(ctx, peer)?;
+    for conversation in channels::shared_with(ctx, peer)? {
+        channels::send_record(ctx, conversation, peer)?;
+        receipts::send_to(ctx, conversation, peer)?;
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
+    announce(ctx, peer, true)
+}
+
+/// A peer is gone: what it did not acknowledge goes another way.
+pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    ctx.live.peers.remove(peer);
+    ctx.live.sent.retain(|(other, _, _), _| other != peer);
+    for conversation in channels::shared_with(ctx, peer)? {
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
+    if worth_dialling(ctx, peer)? {
+        ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms + limits::DIAL_BACKOFF_MS_MIN);
+    }
+    announce(ctx, peer, false)
+}
+
+fn announce(ctx: &mut Ctx<'_>, peer: &PeerKey, connected: bool) -> Result<(), CoreError> {
+    let Some((_, row)) = find_peer(ctx.kv, peer)? else { return Ok(()) };
+    let shown = shown_peer(ctx.kv, ctx.live, peer, Some(&row))?;
+    events::emit(ctx, EventKind::Peer { peer: shown, connected })
+}
+
+/// A connected peer as the API shows it.
+pub(crate) fn shown_peer(
+    kv: &dyn KvRead,
+    live: &super::live::Live,
+    peer: &PeerKey,
+    row: Option<&DeviceRow>,
+) -> Result<Peer, KvError> {
+    let contact = match row {
+        Some(row) => find_contact(kv, &row.user)?,
+        None => None,
+    };
+    let route = if live.nearby.contains_key(peer) { Route::Lan } else { Route::Direct };
+    Ok(Peer {
+        peer_id: address::peer_id(peer),
+        user: row.map(|row| row.user.to_string()),
+        name: contact.map(|(_, contact)| contact.name().to_owned()),
+        device: row.map(|row| row.device.to_string()),
+        route,
+    })
+}

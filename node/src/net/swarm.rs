@@ -1,0 +1,308 @@
+//! The task that owns the swarm. It only translates events; it never awaits anything but them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, identify, identity,
+    core::ConnectedPoint,
+    mdns, noise, ping, relay,
+    swarm::{
+        NetworkBehaviour, StreamProtocol, SwarmEvent,
+        behaviour::toggle::Toggle,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+    tcp, yamux,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Config, NetError, NetEvent, PEER_PROTOCOL, PeerKey, links::Links};
+use crate::core::address;
+
+/// What a swarm of ours is made of.
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    relay: relay::client::Behaviour,
+    dcutr: dcutr::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+    streams: libp2p_stream::Behaviour,
+}
+
+type Dialled = oneshot::Sender<Result<(), String>>;
+
+enum Command {
+    Dial { peer: PeerKey, addresses: Vec<String>, done: Option<Dialled> },
+    Reserve { circuit: String },
+    Shutdown { done: oneshot::Sender<()> },
+}
+
+/// Talks to the task.
+#[derive(Clone)]
+pub(super) struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    control: libp2p_stream::Control,
+}
+
+impl Handle {
+    /// Dials a peer; `done` hears whether a connection stands.
+    pub(super) fn dial(&self, peer: PeerKey, addresses: Vec<String>, done: Option<Dialled>) {
+        let _ = self.commands.send(Command::Dial { peer, addresses, done });
+    }
+
+    /// Listens through a relay's circuit.
+    pub(super) fn reserve(&self, circuit: String) {
+        let _ = self.commands.send(Command::Reserve { circuit });
+    }
+
+    /// Opens a stream to a connected peer.
+    pub(super) async fn open(
+        &self,
+        peer: &PeerKey,
+        protocol: &'static str,
+    ) -> Result<libp2p::Stream, String> {
+        let id = address::id_of(peer);
+        let protocol = StreamProtocol::new(protocol);
+        self.control.clone().open_stream(id, protocol).await.map_err(|error| error.to_string())
+    }
+
+    pub(super) fn shutdown(&self, done: oneshot::Sender<()>) {
+        let _ = self.commands.send(Command::Shutdown { done });
+    }
+}
+
+/// Builds the swarm, listens, and starts its task and the one that accepts streams.
+pub(super) async fn start(
+    config: Config,
+    events: mpsc::UnboundedSender<NetEvent>,
+    links: Links,
+) -> Result<(PeerKey, Handle), NetError> {
+    let mut seed = *config.transport_seed;
+    let keypair = identity::Keypair::ed25519_from_bytes(&mut seed)
+        .map_err(|error| NetError::Setup(error.to_string()))?;
+    let mut swarm = build(keypair, config.mdns)?;
+    let peer = address::key_of(swarm.local_peer_id())
+        .ok_or_else(|| NetError::Setup("the transport key is not Ed25519".to_owned()))?;
+    for text in &config.listen {
+        let refused = |why: String| NetError::Listen { address: text.clone(), why };
+        let parsed: Multiaddr = text.parse().map_err(|_| refused("not a multiaddr".to_owned()))?;
+        swarm.listen_on(parsed).map_err(|error| refused(error.to_string()))?;
+    }
+
+    let mut control = swarm.behaviour().streams.new_control();
+    let mut incoming = control
+        .accept(StreamProtocol::new(PEER_PROTOCOL))
+        .map_err(|error| NetError::Setup(error.to_string()))?;
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let handle = Handle { commands, control };
+
+    let accepting = links.clone();
+    tokio::spawn(async move {
+        while let Some((id, stream)) = incoming.next().await {
+            if let Some(peer) = address::key_of(&id) {
+                accepting.adopt(peer, String::new(), stream);
+            }
+        }
+    });
+    let task = Task {
+        swarm,
+        handle: handle.clone(),
+        links,
+        events,
+        waiting: BTreeMap::new(),
+        wanted: BTreeSet::new(),
+        listening: BTreeSet::new(),
+    };
+    tokio::spawn(task.run(receiver));
+    Ok((peer, handle))
+}
+
+fn build(keypair: identity::Keypair, with_mdns: bool) -> Result<Swarm<Behaviour>, NetError> {
+    let setup = |error: &dyn std::fmt::Display| NetError::Setup(error.to_string());
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| setup(&error))?
+        .with_quic()
+        .with_dns()
+        .map_err(|error| setup(&error))?
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(|error| setup(&error))?
+        .with_behaviour(|key, relay| {
+            let id = key.public().to_peer_id();
+            let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id));
+            Ok(Behaviour {
+                relay,
+                dcutr: dcutr::Behaviour::new(id),
+                identify: identify::Behaviour::new(
+                    // The agent tells nothing of the user or the device.
+                    identify::Config::new("/kith/1".to_owned(), key.public())
+                        .with_agent_version("kith".to_owned()),
+                ),
+                // Rarely: every ping wakes both sides.
+                ping: ping::Behaviour::new(
+                    ping::Config::new().with_interval(Duration::from_secs(60)),
+                ),
+                mdns: mdns.transpose()?.into(),
+                streams: libp2p_stream::Behaviour::new(),
+            })
+        })
+        .map_err(|error| setup(&error))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+        .build();
+    Ok(swarm)
+}
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    handle: Handle,
+    links: Links,
+    events: mpsc::UnboundedSender<NetEvent>,
+    /// Who waits for a connection, by peer.
+    waiting: BTreeMap<PeerId, Vec<Dialled>>,
+    /// Peers dialled by the driver: only to these do we open a stream of our own.
+    wanted: BTreeSet<PeerId>,
+    listening: BTreeSet<Multiaddr>,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.event(event),
+                command = commands.recv() => match command {
+                    Some(Command::Dial { peer, addresses, done }) => self.dial(&peer, &addresses, done),
+                    Some(Command::Reserve { circuit }) => self.reserve(&circuit),
+                    Some(Command::Shutdown { done }) => {
+                        drop(self);
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: &PeerKey, addresses: &[String], done: Option<Dialled>) {
+        let id = address::id_of(peer);
+        let for_relay = done.is_some();
+        if !for_relay {
+            self.wanted.insert(id);
+        }
+        if self.swarm.is_connected(&id) {
+            match done {
+                Some(done) => drop(done.send(Ok(()))),
+                None => self.open_link(id),
+            }
+            return;
+        }
+        if let Some(done) = done {
+            self.waiting.entry(id).or_default().push(done);
+        }
+        let options = DialOpts::peer_id(id)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses.iter().filter_map(|text| text.parse().ok()).collect())
+            .build();
+        // `DialPeerConditionFalse` means that a dial is already under way: its end is ours.
+        match self.swarm.dial(options) {
+            Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.dial_failed(id, &error.to_string()),
+        }
+    }
+
+    fn reserve(&mut self, circuit: &str) {
+        let Ok(address) = circuit.parse::<Multiaddr>() else { return };
+        if let Err(error) = self.swarm.listen_on(address) {
+            tracing::debug!(%error, "cannot reserve a circuit");
+        }
+    }
+
+    /// Opens our stream to a peer the driver dialled, unless one is open.
+    fn open_link(&self, id: PeerId) {
+        let Some(peer) = address::key_of(&id) else { return };
+        if self.links.is_open(&peer) {
+            return;
+        }
+        let (handle, links, events) = (self.handle.clone(), self.links.clone(), self.events.clone());
+        tokio::spawn(async move {
+            match handle.open(&peer, PEER_PROTOCOL).await {
+                Ok(stream) => links.adopt(peer, String::new(), stream),
+                Err(error) => {
+                    tracing::debug!(%error, "a dialled peer opens no stream");
+                    let _ = events.send(NetEvent::DialFailed { peer });
+                }
+            }
+        });
+    }
+
+    fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                tracing::debug!(%peer_id, relayed = endpoint.is_relayed(), "connected");
+                for done in self.waiting.remove(&peer_id).unwrap_or_default() {
+                    let _ = done.send(Ok(()));
+                }
+                let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. });
+                if dialled && self.wanted.contains(&peer_id) {
+                    self.open_link(peer_id);
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
+                self.dial_failed(id, &error.to_string());
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.listening.insert(address);
+                self.report_listening();
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.listening.remove(&address);
+                self.report_listening();
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::debug!(?reason, "a listener closed");
+                for address in &addresses {
+                    self.listening.remove(address);
+                }
+                self.report_listening();
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                self.discovered(found);
+            }
+            _ => {}
+        }
+    }
+
+    fn discovered(&self, found: Vec<(PeerId, Multiaddr)>) {
+        let mut peers: BTreeMap<PeerKey, Vec<String>> = BTreeMap::new();
+        for (id, address) in found {
+            if let Some(peer) = address::key_of(&id) {
+                peers.entry(peer).or_default().push(address.to_string());
+            }
+        }
+        for (peer, addresses) in peers {
+            let _ = self.events.send(NetEvent::Discovered { peer, addresses });
+        }
+    }
+
+    fn dial_failed(&mut self, id: PeerId, why: &str) {
+        for done in self.waiting.remove(&id).unwrap_or_default() {
+            let _ = done.send(Err(why.to_owned()));
+        }
+        if self.swarm.is_connected(&id) || !self.wanted.contains(&id) {
+            return;
+        }
+        if let Some(peer) = address::key_of(&id) {
+            let _ = self.events.send(NetEvent::DialFailed { peer });
+        }
+    }
+
+    fn report_listening(&self) {
+        let addresses = self.listening.iter().map(ToString::to_string).collect();
+        let _ = self.events.send(NetEvent::Listening(addresses));
+    }
+}

@@ -2,9 +2,10 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod core;
+pub mod demo;
 pub mod driver;
-
 pub mod hpke;
 pub mod identity;
 pub mod kv;
@@ -12,5 +13,4 @@ pub mod limits;
 pub mod mls;
 pub mod net;
 pub mod profile;
-
 pub mod store;

@@ -48,7 +48,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The folder that holds this device [default: in the platform's data folder]
-    #[arg(long, global = true, env = "KITH_PROFILE", value_name = "DIR")]
+    #[arg(long, global = true, env = "KITH_PROFILE", hide_env_values = true, value_name = "DIR")]
     pub profile: Option<PathBuf>,
 
     /// One JSON object per line, errors too
@@ -141,7 +141,9 @@ Examples:
     Chats,
 
     /// Write a message and print its id, as soon as it can not be lost any more
-    #[command(after_help = "\
+    #[command(
+        override_usage = "kith send [OPTIONS] <CHAT> <TEXT>\n       kith send [OPTIONS] <CHAT> -- <TEXT>",
+        after_help = "\
 Needs no running `kith up`: the message is queued until it runs. TEXT `-` reads standard input;
 what stands after `--` is taken literally.
 
@@ -149,15 +151,22 @@ Examples:
   kith send Ana 'see you at eight'
   date | kith send Ana -
   kith send Ana -- --not-an-option
-  kith send Ana 'urgent' --wait delivered --timeout 30")]
+  kith send Ana 'urgent' --wait delivered --timeout 30"
+    )]
     Send(SendArgs),
 
     /// Answer a message
-    #[command(after_help = "Example:\n  kith reply 3fa9 'yes, gladly'")]
+    #[command(
+        override_usage = "kith reply [OPTIONS] <MESSAGE> <TEXT>\n       kith reply [OPTIONS] <MESSAGE> -- <TEXT>",
+        after_help = "Example:\n  kith reply 3fa9 'yes, gladly'"
+    )]
     Reply(ReplyArgs),
 
     /// Give one of your messages a new text
-    #[command(after_help = "Example:\n  kith edit 3fa9 'see you at nine'")]
+    #[command(
+        override_usage = "kith edit [OPTIONS] <MESSAGE> <TEXT>\n       kith edit [OPTIONS] <MESSAGE> -- <TEXT>",
+        after_help = "Example:\n  kith edit 3fa9 'see you at nine'"
+    )]
     Edit(ReplyArgs),
 
     /// Delete one of your messages everywhere, or any message for yourself
@@ -330,14 +339,13 @@ pub struct AcceptArgs {
 
 /// A text to write.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("words").required(true).multiple(false))]
 pub struct TextArgs {
-    /// The text; `-` reads standard input
-    #[arg(group = "words")]
+    /// The text; `-` reads standard input, and what stands after `--` is taken literally
+    #[arg(required_unless_present = "literal")]
     pub text: Option<String>,
 
-    /// The text, taken literally
-    #[arg(last = true, group = "words", value_name = "TEXT")]
+    /// The text after `--`.
+    #[arg(last = true, hide = true, conflicts_with = "text", value_name = "TEXT")]
     pub literal: Option<String>,
 }
 

@@ -4,18 +4,24 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::args::{DemoArgs, Global, RelayServeArgs, UpArgs};
+use super::args::Global;
 use crate::{
     api::{
         backend::Backend,
         client::Client,
         error::{ApiError, ErrorCode},
     },
+    clock,
+    driver::Local,
+    core::me::{self, Me},
+    kv::{MemoryKv, Overlay},
     profile::{KeySource, Profile},
-    store::StoreError,
+    store::{StoreError, fill_random},
 };
 
 /// How long a command waits for a node that is just starting, or for another command.
@@ -81,8 +87,12 @@ pub(super) fn create(
     key: &KeySource,
     name: &str,
 ) -> Result<NewDevice, ApiError> {
-    let _ = (profile, key, name);
-    Err(unfinished())
+    let empty = MemoryKv::default();
+    let mut rows = Overlay::new(&empty);
+    let root = Me::create(&mut rows, &mut entropy()?, clock::now_ms(), name)?;
+    let me = Me::load(&rows)?.ok_or_else(|| ApiError::internal("a new device is not there"))?;
+    profile.create(key, rows.into_changes())?;
+    Ok(NewDevice { user: me.user.to_string(), device: me.device.to_string(), words: root.words() })
 }
 
 /// The 24 words, as long as nobody confirmed them.
@@ -90,40 +100,47 @@ pub(super) fn kept_words(
     profile: &Profile,
     key: &KeySource,
 ) -> Result<Option<Zeroizing<String>>, ApiError> {
-    let _ = (profile, key);
-    Err(unfinished())
+    let store = profile.open(key)?;
+    Ok(me::root(&store.snapshot()?)?.map(|root| root.words()))
 }
 
 /// Forgets the words: the paper or file is the only copy from now on.
 pub(super) fn forget_words(profile: &Profile, key: &KeySource) -> Result<(), ApiError> {
-    let _ = (profile, key);
-    Err(unfinished())
+    let store = profile.open(key)?;
+    let mut txn = store.begin()?;
+    me::forget_root(&mut txn)?;
+    Ok(txn.commit()?)
+}
+
+/// Random numbers seeded by the operating system.
+fn entropy() -> Result<ChaCha20Rng, ApiError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    fill_random(&mut seed[..])?;
+    Ok(ChaCha20Rng::from_seed(*seed))
 }
 
 /// Opens the profile for one command.
 fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError> {
-    drop(profile.open(key)?);
-    Err(unfinished())
+    Ok(Arc::new(Local::open(profile.open(key)?)?))
 }
 
-/// Runs the device until it is told to end.
-pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
-    Err(unfinished())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Shows two people and a relay at work.
-pub(super) async fn demo(global: &Global, args: DemoArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
-    Err(unfinished())
-}
-
-/// Serves as a relay until it is told to end.
-pub(super) async fn relay_serve(global: &Global, args: RelayServeArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
-    Err(unfinished())
-}
-
-fn unfinished() -> ApiError {
-    ApiError::new(ErrorCode::Unsupported, "this build has no device behind its command line")
+    #[test]
+    fn the_words_stay_until_they_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = Profile::at(folder.path()).unwrap();
+        let key = KeySource::Default;
+        let made = create(&profile, &key, "Ana").unwrap();
+        assert_eq!(made.words.split(' ').count(), 24);
+        assert_eq!(*kept_words(&profile, &key).unwrap().unwrap(), *made.words);
+        forget_words(&profile, &key).unwrap();
+        assert!(kept_words(&profile, &key).unwrap().is_none());
+        let me = Me::load(&profile.open(&key).unwrap().snapshot().unwrap()).unwrap().unwrap();
+        assert_eq!((me.name.as_str(), me.user.to_string()), ("Ana", made.user));
+        let again = create(&profile, &key, "Ben").map(|_| ()).unwrap_err();
+        assert_eq!(again.code, ErrorCode::ProfileExists);
+    }
 }

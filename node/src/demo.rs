@@ -1,3 +1,5 @@
 //! demo
 /// x
-pub async fn run(_json: bool) -> Result<(), crate::api::error::ApiError> { Ok(()) }
+pub async fn run(_json: bool) -> Result<(), crate::api::error::ApiError> {
+    Ok(())
+}

@@ -5,10 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::stream;
 use tokio::sync::oneshot;
 
-use super::{
-    Clock,
-    machine::{Job, Machine},
-};
+use super::machine::{Job, Machine};
 use crate::{
     api::{
         backend::{Answer, Backend, EventStream},
@@ -26,7 +23,7 @@ pub struct Local {
 impl Local {
     /// Over an open store.
     pub fn open(store: Store) -> Result<Self, ApiError> {
-        Ok(Self { machine: Mutex::new(Machine::new(store, Clock::from_environment())?) })
+        Ok(Self { machine: Mutex::new(Machine::new(store)?) })
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {

@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::Clock;
 use crate::{
     api::{
         error::{ApiError, ErrorCode},
         types::Request,
     },
+    clock,
     core::{
         Core,
         io::{Effect, Input},
@@ -47,7 +47,6 @@ pub(super) struct Machine {
     core: Core,
     store: Store,
     rng: ChaCha20Rng,
-    clock: Clock,
     commands: u64,
     /// Who waits for the answer to a command.
     waiting: BTreeMap<u64, Answer>,
@@ -55,7 +54,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Over an open store.
-    pub(super) fn new(store: Store, clock: Clock) -> Result<Self, ApiError> {
+    pub(super) fn new(store: Store) -> Result<Self, ApiError> {
         let core = open(&store)?;
         let mut seed = Zeroizing::new([0; 32]);
         crate::store::fill_random(seed.as_mut())?;
@@ -63,7 +62,6 @@ impl Machine {
             core,
             store,
             rng: ChaCha20Rng::from_seed(*seed),
-            clock,
             commands: 0,
             waiting: BTreeMap::new(),
         })
@@ -81,7 +79,7 @@ impl Machine {
 
     /// The time now.
     pub(super) fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
+        clock::now_ms()
     }
 
     /// Carries out a batch. Answers are given once what they tell of is durable.
@@ -144,7 +142,7 @@ impl Machine {
         let mut effects = Vec::new();
         let mut changed = false;
         for input in inputs {
-            let now_ms = self.clock.now_ms();
+            let now_ms = clock::now_ms();
             let mut step = self.core.handle(now_ms, &mut self.rng, &txn, input)?;
             changed |= !step.changes.is_empty();
             txn.apply(step.changes)?;

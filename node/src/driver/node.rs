@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{
-    Clock,
     engine::{self, Handle, Outlet},
     machine::{Job, Machine},
 };
@@ -111,7 +110,7 @@ impl Outlet for ToNetwork {
 impl Node {
     /// Runs the device of an open store. When it returns, store, listeners and API accept.
     pub async fn start(store: Store, config: NodeConfig) -> Result<Self, StartError> {
-        let machine = Machine::new(store, Clock::from_environment())?;
+        let machine = Machine::new(store)?;
         let seed = *machine.core().me().secrets.transport_seed().expose();
         let known = {
             let snapshot = machine.store().snapshot().map_err(ApiError::from)?;
@@ -119,7 +118,7 @@ impl Node {
         };
         // The socket first: a second `up` on the same profile is told so at once.
         let server = Server::bind(&config.socket).await?;
-        let (net, events) = Net::start(net::Config {
+        let (net, mut events) = Net::start(net::Config {
             transport_seed: Zeroizing::new(seed),
             listen: places(&config.listen, &known),
             mdns: config.mdns,
@@ -127,7 +126,14 @@ impl Node {
         .await?;
         let (network, commands) = mpsc::unbounded_channel();
         let handle = engine::start(machine, Box::new(ToNetwork(network.clone())))?;
-        let net_task = tokio::spawn(run_net(net, commands, events, handle.clone()));
+        // The network says first where it listens. Queued before any request can be, so that nobody
+        // sees the device half started.
+        let listening = match events.recv().await {
+            Some(NetEvent::Listening(addresses)) => addresses,
+            _ => Vec::new(),
+        };
+        handle.input(Input::Listening { addresses: listening.clone() }, None);
+        let net_task = tokio::spawn(run_net(net, commands, events, handle.clone(), listening));
         let api_end = CancellationToken::new();
         let backend = Arc::new(Running { handle: handle.clone() });
         let api_task = tokio::spawn(server.serve(backend, api_end.clone()));
@@ -186,8 +192,8 @@ async fn run_net(
     mut commands: mpsc::UnboundedReceiver<ToNet>,
     mut events: mpsc::UnboundedReceiver<NetEvent>,
     handle: Handle,
+    mut listening: Vec<String>,
 ) {
-    let mut listening = Vec::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {

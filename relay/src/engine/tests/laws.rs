@@ -1,176 +1,10 @@
-//! The engine's behaviour, one law per test, and a model under random histories.
-
-use proptest::prelude::*;
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+//! The engine's behaviour, one law per test.
 
 use super::*;
 use crate::{
-    limits::{DAY_MS, Rate},
-    protocol::{
-        DeleteOutcome, DeleteToken, DepositItem, Epoch, Item, ItemId, QueueKeys, ReadOp, ReaderKey,
-        StartAt, Stored,
-    },
-    storage::{memory::MemoryStorage, tables::Tables},
+    limits::{ITEM_OVERHEAD_BYTES, Rate},
+    protocol::{DeleteOutcome, ItemId, QueueAddress, WriteOp},
 };
-
-const NOW: u64 = 1_700_000_000_000;
-
-struct Bench {
-    engine: Engine<MemoryStorage>,
-    rng: ChaCha20Rng,
-    now_ms: u64,
-    next_request: u64,
-    next_session: u64,
-    pushes: Vec<(SessionId, Push)>,
-}
-
-struct Device {
-    session: SessionId,
-    binding: SessionBinding,
-}
-
-impl Bench {
-    fn new(limits: RelayLimits) -> Self {
-        let storage = MemoryStorage::in_memory(Epoch([7; 16]));
-        let engine = Engine::new(storage, SigningKey::from_bytes(&[1; 32]), limits);
-        let rng = ChaCha20Rng::seed_from_u64(5);
-        let (next_request, next_session, pushes) = (100, 1, Vec::new());
-        Self { engine, rng, now_ms: NOW, next_request, next_session, pushes }
-    }
-
-    fn open(&mut self) -> Device {
-        self.open_from(Source::Local).unwrap()
-    }
-
-    fn open_from(&mut self, source: Source) -> Result<Device, RelayError> {
-        let session = SessionId(self.next_session);
-        self.next_session += 1;
-        let hello = self.engine.open(self.now_ms, session, source, &mut self.rng)?;
-        Ok(Device { session, binding: SessionBinding::of(&hello) })
-    }
-
-    fn ask(&mut self, device: &Device, request: Request) -> Result<Reply, RelayError> {
-        self.next_request += 1;
-        let request_id = self.next_request;
-        self.engine.handle(self.now_ms, device.session, ClientFrame { request_id, request });
-        let mut answer = None;
-        for Out::Send { session, frame, cost } in self.engine.commit(self.now_ms) {
-            match frame {
-                ServerFrame::Reply { request_id: id, result } => {
-                    assert_eq!((session, id), (device.session, request_id));
-                    answer = Some(result);
-                }
-                ServerFrame::Push(push) => self.pushes.push((session, push)),
-                ServerFrame::Hello(_) => panic!("a second hello"),
-            }
-            self.engine.flushed(session, cost);
-        }
-        self.settle();
-        answer.expect("every request is answered")
-    }
-
-    /// Takes pushes until none come.
-    fn settle(&mut self) {
-        loop {
-            let out = self.engine.commit(self.now_ms);
-            if out.is_empty() {
-                return;
-            }
-            for Out::Send { session, frame, cost } in out {
-                let ServerFrame::Push(push) = frame else { panic!("a reply nobody asked for") };
-                self.pushes.push((session, push));
-                self.engine.flushed(session, cost);
-            }
-        }
-    }
-
-    fn deposit(&mut self, device: &Device, keys: &QueueKeys, items: &[DepositItem]) -> Outcomes {
-        let request = device.binding.deposit(&keys.depositor(), items.to_vec());
-        match self.ask(device, request)? {
-            Reply::Deposited(deposited) => Ok(deposited.outcomes),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn register(&mut self, device: &Device, keys: &QueueKeys, reader: &ReaderKey) -> u64 {
-        let request = device.binding.register(keys, reader.id(), StartAt::Oldest);
-        match self.ask(device, request) {
-            Ok(Reply::Registered(registered)) => registered.cursor,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn read(
-        &mut self,
-        device: &Device,
-        keys: &QueueKeys,
-        reader: &ReaderKey,
-        op: ReadOp,
-    ) -> Result<Reply, RelayError> {
-        self.ask(device, device.binding.read(keys.id(), reader, op))
-    }
-
-    fn fetch(&mut self, device: &Device, keys: &QueueKeys, reader: &ReaderKey) -> Vec<Item> {
-        let op = ReadOp::Fetch { after: None, items_max: 1000 };
-        match self.read(device, keys, reader, op) {
-            Ok(Reply::Fetched(fetched)) => fetched.items,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn acknowledge(
-        &mut self,
-        device: &Device,
-        keys: &QueueKeys,
-        reader: &ReaderKey,
-        through: u64,
-    ) -> Result<u64, RelayError> {
-        let epoch = self.engine.storage().epoch();
-        match self.read(device, keys, reader, ReadOp::Acknowledge { epoch, through })? {
-            Reply::Acknowledged { cursor } => Ok(cursor),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Kills the relay and starts it again on what was committed.
-    fn crash(&mut self) {
-        let limits = self.engine.limits.clone();
-        let storage = MemoryStorage::in_memory(Epoch([0; 16]));
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let engine = std::mem::replace(&mut self.engine, Engine::new(storage, key.clone(), limits));
-        let rows = engine.into_storage().into_rows().crash();
-        let limits = self.engine.limits.clone();
-        self.engine = Engine::new(Tables::open(rows).unwrap(), key, limits);
-    }
-
-    fn pushed_seqs(&mut self, session: SessionId) -> Vec<u64> {
-        let pushes = std::mem::take(&mut self.pushes);
-        let items =
-            pushes.into_iter().filter(|(to, _)| *to == session).flat_map(|(_, push)| match push {
-                Push::Items { items, .. } => items,
-                _ => Vec::new(),
-            });
-        items.map(|item| item.seq).collect()
-    }
-}
-
-type Outcomes = Result<Vec<Result<Stored, RelayError>>, RelayError>;
-
-fn keys(n: u8) -> QueueKeys {
-    QueueKeys::derive(&[n; 32], &[9; 32])
-}
-
-fn reader(n: u8) -> ReaderKey {
-    ReaderKey::from_seed(&[n; 32])
-}
-
-fn token(n: u8) -> DeleteToken {
-    DeleteToken::from_bytes([n; 32])
-}
-
-fn item(n: u8) -> DepositItem {
-    DepositItem::new(vec![n; 100], DAY_MS, &token(n))
-}
 
 #[test]
 fn deposits_are_promised_idempotent_and_renewed() {
@@ -253,7 +87,7 @@ fn only_the_token_deletes_before_the_time() {
 
 #[test]
 fn every_quota_refuses_by_name_and_keeps_what_is_held() {
-    let each = 100 + crate::limits::ITEM_OVERHEAD_BYTES;
+    let each = 100 + ITEM_OVERHEAD_BYTES;
     let limits = RelayLimits {
         queue_bytes_max: 2 * each,
         disk_bytes_max: 3 * each,
@@ -322,12 +156,12 @@ fn strangers_replays_and_forgeries_are_refused() {
     let deposit = ana.binding.deposit(&keys.depositor(), vec![item(1)]);
     assert_eq!(bench.ask(&ben, deposit.clone()), Err(RelayError::BadSignature), "another session");
     let Request::Write { queue, op, signature } = deposit.clone() else { panic!() };
-    let other = crate::protocol::QueueAddress { read_key: [4; 32], ..queue };
+    let other = QueueAddress { read_key: [4; 32], ..queue };
     let forged = Request::Write { queue: other, op: op.clone(), signature };
     assert_eq!(bench.ask(&ana, forged), Err(RelayError::BadSignature), "another queue");
-    let crate::protocol::WriteOp::Deposit(mut items) = op else { panic!() };
+    let WriteOp::Deposit(mut items) = op else { panic!() };
     items[0].ttl_ms += 1;
-    let op = crate::protocol::WriteOp::Deposit(items);
+    let op = WriteOp::Deposit(items);
     let forged = Request::Write { queue, op, signature };
     assert_eq!(bench.ask(&ana, forged), Err(RelayError::BadSignature), "another content");
     assert!(bench.ask(&ana, deposit.clone()).is_ok());
@@ -366,7 +200,7 @@ fn slots_keep_the_latest_of_their_owner_and_tell_watchers() {
     let relay = bench.engine.public_key();
     for slot in &page.slots {
         assert!(slot.verify(&relay, &keys.id()));
-        assert!(!slot.verify(&relay, &super::tests::keys(2).id()));
+        assert!(!slot.verify(&relay, &super::keys(2).id()));
     }
     let pushed: Vec<_> = bench
         .pushes
@@ -380,10 +214,7 @@ fn slots_keep_the_latest_of_their_owner_and_tell_watchers() {
     let request = device.binding.put_slot(&keys.depositor(), &ben, 9, vec![0; SLOT_BYTES_MAX + 1]);
     assert!(matches!(bench.ask(&device, request), Err(RelayError::TooLarge { .. })));
     let request = device.binding.put_slot(&keys.depositor(), &ben, 9, b"mine".to_vec());
-    let Request::Write { queue, op: crate::protocol::WriteOp::PutSlot(mut slot), .. } = request
-    else {
-        panic!()
-    };
+    let Request::Write { queue, op: WriteOp::PutSlot(mut slot), .. } = request else { panic!() };
     slot.value = b"forged by another member".to_vec();
     let forged = device.binding.write_for_tests(&keys.depositor(), slot);
     assert!(matches!(&forged, Request::Write { queue: q, .. } if *q == queue));
@@ -472,139 +303,4 @@ fn idle_readers_lapse_and_subscribed_ones_do_not() {
     assert!(bench.read(&device, &keys, &ana, ReadOp::Status).is_ok());
     let lapsed = bench.read(&device, &keys, &ben, ReadOp::Status);
     assert_eq!(lapsed, Err(RelayError::UnknownReader));
-}
-
-/// One step of a random history.
-#[derive(Debug, Clone)]
-enum Step {
-    Deposit(Vec<u8>),
-    Acknowledge(u8, u64),
-    Delete(u8, u8),
-    Pass(u64),
-    Tick,
-    Fail,
-    Crash,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => proptest::collection::vec(0u8..30, 0..5).prop_map(Step::Deposit),
-        3 => (1u8..3, 0u64..60).prop_map(|(r, seq)| Step::Acknowledge(r, seq)),
-        2 => (0u8..30, 0u8..2).prop_map(|(n, wrong)| Step::Delete(n, wrong)),
-        1 => (0u64..DAY_MS).prop_map(Step::Pass),
-        1 => Just(Step::Tick),
-        1 => Just(Step::Fail),
-        1 => Just(Step::Crash),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever happens, a reader finds exactly the items that were promised, are past its cursor,
-    /// not deleted and not expired; and its subscription brought each of them once, in order.
-    #[test]
-    fn readers_find_exactly_what_was_promised(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut bench = Bench::new(RelayLimits::default());
-        let keys = keys(1);
-        let mut device = bench.open();
-        let mut held: BTreeMap<u8, u64> = BTreeMap::new();
-        let mut cursors: BTreeMap<u8, u64> = BTreeMap::from([(1, 0), (2, 0)]);
-        for n in [1, 2] {
-            bench.register(&device, &keys, &reader(n));
-        }
-        for step in steps {
-            match step {
-                Step::Deposit(ns) => {
-                    let items: Vec<_> = ns.iter().map(|n| item(*n)).collect();
-                    for (n, outcome) in ns.iter().zip(bench.deposit(&device, &keys, &items)?) {
-                        held.insert(*n, outcome.unwrap().statement.expires_at_ms);
-                    }
-                }
-                Step::Acknowledge(r, through) => {
-                    let cursor = cursors.get_mut(&r).unwrap();
-                    match bench.acknowledge(&device, &keys, &reader(r), through) {
-                        Ok(now) => {
-                            prop_assert_eq!(now, through.max(*cursor));
-                            *cursor = now;
-                        }
-                        Err(error) => {
-                            let beyond = matches!(error, RelayError::BeyondEnd { .. });
-                            prop_assert!(beyond);
-                        }
-                    }
-                }
-                Step::Delete(n, wrong) => {
-                    let with = token(n + wrong * 100);
-                    let request = device.binding.delete(keys.id(), [(item(n).id, &with)]);
-                    let reply = bench.ask(&device, request).unwrap();
-                    let Reply::Deleted(deleted) = reply else { panic!() };
-                    // What is past its time may or may not be swept already.
-                    if held.contains_key(&n) {
-                        let right = deleted.outcomes[0] == DeleteOutcome::Deleted;
-                        prop_assert_eq!(right, wrong == 0);
-                    }
-                    if wrong == 0 {
-                        held.remove(&n);
-                    }
-                }
-                Step::Pass(ms) => bench.now_ms += ms,
-                Step::Tick => {
-                    bench.engine.tick(bench.now_ms);
-                    bench.settle();
-                }
-                Step::Fail => {
-                    let error = StorageError::Failed("test".into());
-                    bench.engine.storage_mut().rows_mut().fail_next_commit(error);
-                    // Something written, so that the commit is tried.
-                    let outcome = bench.deposit(&device, &keys, &[item(200)]);
-                    prop_assert_eq!(outcome, Err(RelayError::StorageFailed));
-                }
-                Step::Crash => {
-                    bench.crash();
-                    device = bench.open();
-                }
-            }
-            held.retain(|_, expires_at_ms| *expires_at_ms > bench.now_ms);
-            for (r, cursor) in &cursors {
-                let found = bench.fetch(&device, &keys, &reader(*r));
-                for pair in found.windows(2) {
-                    prop_assert!(pair[0].seq < pair[1].seq);
-                }
-                for item in &found {
-                    prop_assert!(item.seq > *cursor);
-                    prop_assert_eq!(held.get(&item.payload[0]), Some(&item.expires_at_ms));
-                }
-                let op = ReadOp::Fetch { after: Some(0), items_max: 1000 };
-                let all = bench.read(&device, &keys, &reader(*r), op).unwrap();
-                let Reply::Fetched(all) = all else { panic!() };
-                let payloads: BTreeSet<u8> = all.items.iter().map(|item| item.payload[0]).collect();
-                prop_assert_eq!(payloads, held.keys().copied().collect::<BTreeSet<_>>());
-            }
-            let fresh = bench.open();
-            let op = ReadOp::Subscribe { window_items: 1000 };
-            bench.read(&fresh, &keys, &reader(1), op).unwrap();
-            let fetched = bench.fetch(&device, &keys, &reader(1));
-            let fetched: Vec<u64> = fetched.iter().map(|item| item.seq).collect();
-            prop_assert_eq!(bench.pushed_seqs(fresh.session), fetched);
-            bench.engine.close(fresh.session);
-        }
-    }
-
-    /// The same calls give the same bytes on the disk and on the wire.
-    #[test]
-    fn the_engine_is_deterministic(ns in proptest::collection::vec(0u8..30, 1..20)) {
-        let run = || {
-            let mut bench = Bench::new(RelayLimits::default());
-            let (device, keys) = (bench.open(), keys(1));
-            bench.register(&device, &keys, &reader(1));
-            let op = ReadOp::Subscribe { window_items: 3 };
-            bench.read(&device, &keys, &reader(1), op).unwrap();
-            let outcomes: Vec<_> =
-                ns.iter().map(|n| bench.deposit(&device, &keys, &[item(*n)])).collect();
-            let pushes = format!("{:?}", bench.pushes);
-            (outcomes, pushes, bench.engine.into_storage().into_rows())
-        };
-        prop_assert_eq!(run(), run());
-    }
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream::FuturesUnordered};
 use kith_relay::{
@@ -371,4 +371,43 @@ async fn many_sessions_of_one_connection_share_the_relay() {
         assert_eq!(pushed_numbers(pushes, 1).await[0].0 as usize, n);
     }
     running.shutdown().await;
+}
+
+/// The relay's folder is a file system of 6 MiB in a mount namespace of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_clearly_and_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = command(dir.path(), &[]);
+    let mut command = Command::new("unshare");
+    let script = r#"mount -t tmpfs -o size=6m tmpfs "$1" && shift && exec "$@""#;
+    command.args(["-Urm", "sh", "-c", script, "sh"]).arg(dir.path());
+    command.arg(relay.get_program()).args(relay.get_args());
+    let Some(relay) = Process::spawn(command) else {
+        eprintln!("skipped: this machine forbids user namespaces (unshare -Urm)");
+        return;
+    };
+    let (keys, reader) = (keys(&relay.listen[0]), ReaderKey::from_seed(&[13; 32]));
+    let (_device, client, _pushes) = session(&relay.listen[0]).await;
+    client.register(&keys, reader.id(), StartAt::Oldest).await.unwrap();
+    let mut promised = Vec::new();
+    let mut refused = None;
+    for n in 0..200u32 {
+        let token = DeleteToken::derive(&[12; 32], &n.to_be_bytes());
+        let payload = [&n.to_be_bytes()[..], &[0; 100_000]].concat();
+        let item = DepositItem::new(payload, DAY_MS, &token);
+        match client.deposit(&keys.depositor(), vec![item]).await {
+            Ok(outcomes) if outcomes[0].is_ok() => promised.push(n),
+            Ok(outcomes) => refused = outcomes[0].clone().err().map(ClientError::Refused),
+            Err(error) => refused = Some(error),
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert_eq!(refused, Some(ClientError::Refused(RelayError::RelayFull)), "{promised:?}");
+    assert!(promised.len() > 5, "{promised:?}");
+    assert_eq!(all_numbers(&client, &keys, &reader).await, promised);
+    let (_device, other, _pushes) = session(&relay.listen[0]).await;
+    assert_eq!(all_numbers(&other, &keys, &reader).await, promised, "others are served on");
+    assert_eq!(relay.signal("-TERM"), Some(0));
 }

@@ -176,16 +176,25 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = command(data, more).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(data, more)).expect("it says that it is ready")
+    }
+
+    /// The same for any command; `None` if it ends without a word.
+    pub(crate) fn spawn(mut command: Command) -> Option<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            child.wait().unwrap();
+            return None;
+        }
         let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(ready["event"], "ready");
         let listen = ready["listen"].as_array().unwrap().iter();
         let listen = listen.map(|address| address.as_str().unwrap().parse().unwrap()).collect();
         let peer_id = ready["peer_id"].as_str().unwrap().to_string();
-        Self { child, peer_id, listen, _stdout: stdout }
+        Some(Self { child, peer_id, listen, _stdout: stdout })
     }
 
     pub(crate) fn kill(mut self) {

@@ -3,8 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod core;
-pub mod demo;
-pub mod driver;
+
 pub mod hpke;
 pub mod identity;
 pub mod kv;
@@ -12,5 +11,5 @@ pub mod limits;
 pub mod mls;
 pub mod net;
 pub mod profile;
-pub mod relay_serve;
+
 pub mod store;

@@ -9,18 +9,19 @@ use std::collections::BTreeMap;
 use kith_crdt::{
     entry::SignedEntry,
     gov::{AddDevice, Genesis, GovOp, Governance},
-    id::{ConversationId, DeviceId, EntryId, NodeId, UserId},
+    header::Op,
+    id::{ConversationId, DeviceId, EntryId, LogKind, NodeId, UserId},
 };
 use kith_relay::protocol::QueueKeys;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::{
-    CoreError, Ctx, address,
+    CoreError, Ctx, address, chat,
     envelope::{Inner, Routing, Tag},
     events,
     frame::Frame,
-    history::{self, ConvNo},
+    history::{ConvNo, Draft, History},
     io::{Effect, PeerKey},
     outbox, people,
     relays::{self, Target},
@@ -102,6 +103,12 @@ pub(crate) fn row(kv: &dyn KvRead, number: ConvNo) -> Result<Option<ChannelRow>,
     rows::get(kv, Table::Channels, &number.0.to_be_bytes())
 }
 
+/// The id of a conversation that is carried.
+pub(crate) fn conversation_id(kv: &dyn KvRead, number: ConvNo) -> Result<ConversationId, CoreError> {
+    let channel = row(kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
+    Ok(channel.conversation)
+}
+
 /// Every conversation.
 pub(crate) fn all(kv: &dyn KvRead) -> Result<Vec<(ConvNo, ChannelRow)>, KvError> {
     let found = rows::scan::<ChannelRow>(kv, Table::Channels, &[], usize::MAX)?;
@@ -130,7 +137,7 @@ pub(crate) fn open(
     conversation: &ConversationId,
     user: &UserId,
 ) -> Result<ConvNo, CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
@@ -147,7 +154,7 @@ pub(crate) fn open(
 }
 
 fn append_governance(ctx: &mut Ctx<'_>, number: ConvNo, op: GovOp) -> Result<(), CoreError> {
-    super::chat::append(ctx, number, history::Draft::Gov(op.encode()))?;
+    chat::append(ctx, number, Draft::Gov(op.encode()))?;
     Ok(())
 }
 
@@ -173,12 +180,25 @@ pub(crate) fn with_governance<T>(
 
 /// Reads a conversation's governance from its entries.
 pub(crate) fn load_governance(kv: &dyn KvRead, number: ConvNo) -> Result<Governance, KvError> {
-    let conversation = history::conversation_id(kv, number)?;
-    let mut governance = Governance::new(conversation);
-    let ops = history::governance(kv, number)?.into_iter().filter_map(|entry| {
-        let op = GovOp::decode(&entry.op).ok()?;
-        Some((entry.id, entry.place, entry.heads, op))
-    });
+    let history = History::new(kv);
+    let Some(channel) = row(kv, number)? else {
+        return Ok(Governance::new(ConversationId([0; 32])));
+    };
+    let mut governance = Governance::new(channel.conversation);
+    let mut ops = Vec::new();
+    for log in history.logs(number)?.iter().filter(|log| log.id.kind == LogKind::Gov) {
+        let mut heads = Vec::new();
+        for entry in history.entries(number, &log.id, 0, usize::MAX)? {
+            // Heads are left out as long as they do not change.
+            if let Some(stated) = &entry.header().gov {
+                heads.clone_from(stated);
+            }
+            let Op::Gov(bytes) = &entry.header().op else { continue };
+            if let Ok(op) = GovOp::decode(bytes) {
+                ops.push((*entry.id(), *entry.place(), heads.clone(), op));
+            }
+        }
+    }
     // A conversation beyond its limit stays as it was judged up to it.
     let _ = governance.extend(ops);
     Ok(governance)
@@ -189,14 +209,14 @@ pub(crate) fn own_governance(
     ctx: &mut Ctx<'_>,
     conversation: &ConversationId,
 ) -> Result<Vec<Vec<u8>>, CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     let key = ctx.me.secrets.signing_key();
-    let log = super::chat::own_log(ctx.me, kith_crdt::id::LogKind::Gov);
+    let log = chat::own_log(ctx.me, LogKind::Gov);
+    let entries =
+        History::new(ctx.kv).entries(number, &log, 0, limits::GOVERNANCE_SHARED_MAX)?;
     let mut out = Vec::new();
-    for entry in history::own_entries(ctx.kv, number, &log, 0, limits::GOVERNANCE_SHARED_MAX)? {
-        let signed =
-            SignedEntry::sign(conversation, *entry.place(), entry.previous().copied(), entry.header(), &key)
-                .map_err(ApiError::internal)?;
+    for entry in &entries {
+        let signed = chat::signed(conversation, entry, &key)?;
         out.push(postcard::to_stdvec(&signed).map_err(ApiError::internal)?);
     }
     Ok(out)
@@ -208,14 +228,14 @@ pub(crate) fn accept_governance(
     conversation: &ConversationId,
     entries: &[Vec<u8>],
 ) -> Result<(), CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     for bytes in entries {
         let entry: SignedEntry = postcard::from_bytes(bytes)
             .map_err(|_| CoreError::Refused("a malformed governance entry"))?;
         let verified = entry
             .verify(conversation)
             .map_err(|_| CoreError::Refused("a governance entry that is not rightly signed"))?;
-        super::inbox::accept(ctx, number, verified, None)?;
+        super::inbox::accept(ctx, number, &verified, None)?;
     }
     Ok(())
 }
@@ -226,7 +246,7 @@ pub(crate) fn found(
     conversation: &ConversationId,
     record: &VerifiedDeviceRecord,
 ) -> Result<Vec<u8>, CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     let heads = with_governance(ctx, number, |_, governance| {
         if governance.live_devices().get(&record.device) != Some(&record.user) {
             return Err(CoreError::Refused("a device that does not belong to the conversation"));
@@ -253,7 +273,7 @@ pub(crate) fn join(
     welcome: &[u8],
     record: &VerifiedDeviceRecord,
 ) -> Result<ConvNo, CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
     let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, conversation, welcome) {
@@ -300,7 +320,7 @@ pub(crate) fn relisten(
     ctx: &mut Ctx<'_>,
     conversation: &ConversationId,
 ) -> Result<(), CoreError> {
-    let number = history::open_conversation(ctx.kv, conversation)?;
+    let number = chat::number_of(ctx, conversation)?;
     match row(ctx.kv, number)? {
         Some(channel) => listen(ctx, number, &channel),
         None => Ok(()),
@@ -378,7 +398,7 @@ pub(crate) fn shared_with(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<Vec<ConvN
     let Some((_, contact)) = people::find_contact(ctx.kv, &device.user)? else {
         return Ok(Vec::new());
     };
-    let number = history::open_conversation(ctx.kv, &contact.conversation)?;
+    let number = chat::number_of(ctx, &contact.conversation)?;
     Ok(if row(ctx.kv, number)?.is_some() { vec![number] } else { Vec::new() })
 }
 
@@ -451,7 +471,7 @@ pub(crate) fn own_record(ctx: &mut Ctx<'_>) -> Result<VerifiedDeviceRecord, Core
     content.sequence = known.map_or(1, |known| known.sequence + 1);
     let sequence = content.sequence;
     let record =
-        Signed::new(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let row = OwnRecord { parts, sequence, signed: record.signed().encode() };
     rows::put(ctx.kv, Table::Meta, RECORD, &row)?;
     Ok(record)

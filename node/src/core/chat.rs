@@ -2,11 +2,12 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+use ed25519_dalek::SigningKey;
 use kith_crdt::{
-    entry::Verified,
+    entry::{SignedEntry, Verified},
     gov::{Authorisation, GovOp, Governance},
     header::Op,
-    id::{EntryId, LogId, LogKind},
+    id::{ConversationId, EntryId, LogId, LogKind},
 };
 
 use super::{
@@ -17,19 +18,41 @@ use super::{
     },
     live::Timer,
     me::Me,
-    outbox, views,
+    outbox, rows, views,
 };
 use crate::{
     api::{
         error::{ApiError, ErrorCode},
         types::{EventKind, MessageChange},
     },
-    kv::{KvError, KvRead},
+    kv::{KvError, KvRead, Table},
 };
 
 /// Our own log of a kind in the life we are in.
 pub(crate) fn own_log(me: &Me, kind: LogKind) -> LogId {
     LogId { device: me.device, kind, incarnation: me.incarnation }
+}
+
+/// The number of a conversation; a new one if it was never opened.
+pub(crate) fn number_of(
+    ctx: &mut Ctx<'_>,
+    conversation: &ConversationId,
+) -> Result<ConvNo, CoreError> {
+    with_history(ctx, |history| Ok(history.open_conversation(conversation)?))
+}
+
+/// An own entry as it travels alone; signed anew where the signature was not kept.
+pub(crate) fn signed(
+    conversation: &ConversationId,
+    entry: &Verified,
+    key: &SigningKey,
+) -> Result<SignedEntry, CoreError> {
+    if let Some(signed) = entry.to_signed() {
+        return Ok(signed);
+    }
+    let previous = entry.previous().copied();
+    SignedEntry::sign(conversation, *entry.place(), previous, entry.header(), key)
+        .map_err(|error| ApiError::internal(error).into())
 }
 
 /// Governance as the history asks it: loaded once per conversation.
@@ -120,6 +143,24 @@ pub(crate) fn append(
     follow(ctx, conversation, &appended.applied, &appended.changed)?;
     outbox::due(ctx, conversation)?;
     Ok(appended)
+}
+
+/// Hides a message on our own devices only.
+pub(crate) fn hide(ctx: &mut Ctx<'_>, conversation: ConvNo, id: &EntryId) -> Result<(), CoreError> {
+    ctx.kv.put(Table::Index, &hidden_key(id), &[])?;
+    if let Some(message) = views::message(ctx, conversation, id)? {
+        events::emit(ctx, EventKind::Message { change: MessageChange::Deleted, message })?;
+    }
+    Ok(())
+}
+
+/// Whether we hid a message for ourselves.
+pub(crate) fn hidden(kv: &dyn KvRead, id: &EntryId) -> Result<bool, KvError> {
+    Ok(kv.get(Table::Index, &hidden_key(id))?.is_some())
+}
+
+fn hidden_key(id: &EntryId) -> Vec<u8> {
+    rows::key(&[b"hidden/", id.as_bytes()])
 }
 
 /// What follows when entries were applied: governance learns its operations, entries that waited

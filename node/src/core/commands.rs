@@ -29,12 +29,12 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         }
         Request::Send { chat, text } => {
             let conversation = view(ctx).chat(&chat)?;
-            let sent = write(ctx, conversation, Draft::Text { text, reply_to: None }, None)?;
+            let sent = write(ctx, conversation, Draft::Text { text, reply_to: None, expires_ms: None }, None)?;
             reply(ctx, id, &sent);
         }
         Request::Reply { message, text } => {
             let (conversation, target) = view(ctx).entry(&message)?;
-            let draft = Draft::Text { text, reply_to: Some(target) };
+            let draft = Draft::Text { text, reply_to: Some(target), expires_ms: None };
             let sent = write(ctx, conversation, draft, None)?;
             reply(ctx, id, &sent);
         }
@@ -84,7 +84,7 @@ fn write(
     };
     Ok(Sent {
         id: id.to_string(),
-        chat: History::new(ctx.kv).conversation_id(conversation)?.to_string(),
+        chat: channels::conversation_id(ctx.kv, conversation)?.to_string(),
         entry: Some(appended.id.to_string()),
         state,
     })
@@ -93,11 +93,10 @@ fn write(
 fn delete(ctx: &mut Ctx<'_>, id: u64, message: &str, for_me: bool) -> Result<(), CoreError> {
     let (conversation, target) = view(ctx).entry(message)?;
     let sent = if for_me {
-        let changed = chat::with_history(ctx, |history| history.hide(conversation, &target))?;
-        chat::follow(ctx, conversation, &[], &changed)?;
+        chat::hide(ctx, conversation, &target)?;
         Sent {
             id: target.to_string(),
-            chat: History::new(ctx.kv).conversation_id(conversation)?.to_string(),
+            chat: channels::conversation_id(ctx.kv, conversation)?.to_string(),
             entry: None,
             state: crate::api::types::State::Queued,
         }
@@ -117,11 +116,13 @@ fn mark_read(
     let conversation = view(ctx).chat(chat)?;
     let upto = match upto {
         Some(message) => Some(view(ctx).entry(message)?.1),
-        None => None,
+        None => view(ctx).newest(conversation)?.map(|row| row.view.id),
     };
-    let before = History::new(ctx.kv).counts(conversation).map_err(ApiError::internal)?.unread;
-    if before > 0 {
-        chat::with_history(ctx, |history| history.mark_read(conversation, upto.as_ref()))?;
+    let read = match upto {
+        Some(upto) => chat::with_history(ctx, |history| history.mark_read(conversation, &upto))?,
+        None => 0,
+    };
+    if read > 0 {
         receipts::due(ctx, conversation)?;
         channels::changed(ctx, conversation)?;
     }

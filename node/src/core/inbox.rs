@@ -13,7 +13,7 @@ use super::{
     CoreError, Ctx, channels, chat,
     envelope::{self, Inner},
     frame::Frame,
-    history::{ConvNo, Range},
+    history::{BodyAnswer, ConvNo, Range},
     io::PeerKey,
     letter::Letter,
     parcels, people, receipts, sync,
@@ -89,11 +89,11 @@ fn letter(
     let plaintext = zeroize::Zeroizing::new(opened.plaintext);
     let Letter::Entries(carried) =
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
-    let id = super::history::History::new(ctx.kv).conversation_id(conversation)?;
+    let id = channels::conversation_id(ctx.kv, conversation)?;
     for carried in carried {
         let verified = carried.entry.verify(&id);
         let result = match verified {
-            Ok(verified) => ctx.attempt(|ctx| accept(ctx, conversation, verified, carried.body)),
+            Ok(verified) => ctx.attempt(|ctx| accept(ctx, conversation, &verified, carried.body)),
             Err(_) => Err(CoreError::Refused("an entry that is not rightly signed")),
         };
         tolerate(result)?;
@@ -105,7 +105,7 @@ fn letter(
 pub(crate) fn accept(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
-    entry: Verified,
+    entry: &Verified,
     body: Option<Body>,
 ) -> Result<(), CoreError> {
     let accepted =
@@ -119,8 +119,15 @@ pub(crate) fn accept_range(
     conversation: ConvNo,
     range: Range,
 ) -> Result<bool, CoreError> {
-    let accepted =
-        chat::with_history(ctx, |history| history.accept_range(conversation, range))?;
+    let bodies = range.bodies.into_iter().filter_map(|(seq, answer)| match answer {
+        BodyAnswer::Body(body) => Some((seq, body)),
+        // The deletion is an entry too: it comes by its own log and says so itself.
+        BodyAnswer::ErasedBy(_) => None,
+    });
+    let bodies = bodies.collect();
+    let accepted = chat::with_history(ctx, |history| {
+        history.accept_block(conversation, &range.block, bodies)
+    })?;
     chat::follow(ctx, conversation, &accepted.applied, &accepted.changed)?;
     Ok(!accepted.applied.is_empty() || !accepted.changed.is_empty())
 }

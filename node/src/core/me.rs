@@ -4,7 +4,7 @@ use kith_crdt::{
     devices::SignedRecord,
     id::{DeviceId, Incarnation, UserId},
 };
-use rand_core::{CryptoRng, Rng as _};
+use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 

@@ -224,7 +224,7 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
         Input::RelayUp { relay, hello } => relays::up(ctx, &relay, hello),
         Input::RelayDown { relay, why } => relays::down(ctx, &relay, why),
         Input::RelayReply { relay, request, reply } => relays::reply(ctx, &relay, request, reply),
-        Input::RelayPush { relay, push } => relays::push(ctx, &relay, push),
+        Input::RelayPush { relay, queue, push } => relays::push(ctx, &relay, &queue, push),
         Input::Wake => wake(ctx),
     }
 }

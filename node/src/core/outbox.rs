@@ -356,23 +356,26 @@ fn seal(
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(None) };
     let Some(tip) = channel.tip() else { return Ok(None) };
     let log = chat::own_log(ctx.me, kind);
-    let found =
-        History::new(ctx.kv).signed_entries(conversation, &log, from, limits::LETTER_ENTRIES_MAX)?;
+    let history = History::new(ctx.kv);
+    let key = ctx.me.secrets.signing_key();
     let mut carried = Vec::new();
     let (mut bytes, mut to) = (0, from);
-    for (entry, body) in found {
+    for entry in history.entries(conversation, &log, from, limits::LETTER_ENTRIES_MAX)? {
+        let body = match entry.header().op.body() {
+            Some(_) => history.body(entry.id())?,
+            None => None,
+        };
         bytes += limits::ENTRY_BYTES_TYPICAL + body.as_ref().map_or(0, |body| body.bytes.len());
         if bytes > limits::LETTER_BYTES_WANTED && !carried.is_empty() {
             break;
         }
-        to = entry.claimed_place().seq + 1;
-        carried.push(Carried { entry, body });
+        to = entry.next_seq();
+        carried.push(Carried { entry: chat::signed(&channel.conversation, &entry, &key)?, body });
     }
     if carried.is_empty() {
         return Ok(None);
     }
     let letter = Letter::Entries(carried).encode();
-    let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
     let message = Mls::new(ctx.kv, ctx.rng)
         .seal(&me, &tip.node, &letter)
@@ -549,7 +552,7 @@ pub(crate) fn report(
     let from = from.max(to.saturating_sub(limits::STATE_EVENTS_MAX));
     let limit = usize::try_from(to - from.min(to)).unwrap_or(usize::MAX);
     let entries = History::new(ctx.kv).entries(conversation, &log, from, limit)?;
-    let chat = History::new(ctx.kv).conversation_id(conversation)?.to_string();
+    let chat = chat_id(ctx.kv, conversation)?;
     for entry in entries.iter().filter(|entry| entry.place().seq < to && entry.header().op.is_message()) {
         let state = views::own_state(ctx, conversation, entry.place())?;
         if state >= reached {
@@ -558,6 +561,10 @@ pub(crate) fn report(
         }
     }
     Ok(())
+}
+
+fn chat_id(kv: &dyn KvRead, conversation: ConvNo) -> Result<String, KvError> {
+    Ok(channels::row(kv, conversation)?.map(|row| row.conversation.to_string()).unwrap_or_default())
 }
 
 /// Where a place of our content log lies at relays, and until when.

@@ -257,11 +257,6 @@ fn shown(kv: &dyn KvRead, taken: &Taken) -> Result<Accepted, KvError> {
     })
 }
 
-/// How an invite we accepted stands.
-pub(crate) fn standing(kv: &dyn KvRead, id: &InviteId) -> Result<Option<Accepted>, KvError> {
-    find::<Taken>(kv, TAKEN, id)?.map(|(_, taken)| shown(kv, &taken)).transpose()
-}
-
 /// Addresses of somebody whose invite we accepted and who has not answered.
 pub(crate) fn addresses_of(kv: &dyn KvRead, peer: &PeerKey) -> Result<Vec<String>, KvError> {
     let mut addresses = Vec::new();
@@ -446,7 +441,7 @@ fn request(ctx: &mut Ctx<'_>, invite: &Invite) -> Result<Vec<u8>, CoreError> {
         entries: channels::own_governance(ctx, &conversation)?,
         created_ms: ctx.now_ms,
     };
-    let signed = Signed::new(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let id = invite.id();
     let psk = Psk { secret: invite.secret.expose(), id: &id.0 };
     let plain = signed.signed().encode();
@@ -554,7 +549,7 @@ fn grant(
         routing: Vec::new(),
         entries: channels::own_governance(ctx, &conversation)?,
     };
-    let signed = Signed::new(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let reply = Reply::Grant(Box::new(signed.signed().clone()));
     let mut homes = Vec::new();
     for relay in &record.home_relays {
@@ -584,7 +579,7 @@ fn refuse(
     reason: Refusal,
 ) -> Result<(), CoreError> {
     let content = Refused { invite: *id, to_device: record.device, device: ctx.me.device, reason };
-    let signed = Signed::new(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let reply = Reply::Refusal(Box::new(signed.signed().clone()));
     let parcel = seal_reply(ctx, id, record, &reply)?;
     if let Some(peer) = from {

@@ -10,6 +10,8 @@
 //! A receipt states everything a device has, so the newest replaces all before it: it goes to
 //! connected devices directly and into the device's latest-wins slot at relays.
 
+use std::collections::BTreeMap;
+
 use kith_crdt::{
     have::Have,
     id::{ConversationId, DeviceId, LogId, LogKind},
@@ -194,6 +196,22 @@ pub(crate) fn standing(
     Ok(Some((reached, at_ms)))
 }
 
+/// Up to where others say that logs go.
+pub(crate) fn claimed(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+) -> Result<BTreeMap<LogId, u64>, KvError> {
+    let mut claimed = BTreeMap::new();
+    for device in channels::known_devices(kv, conversation)? {
+        let Some(row) = row(kv, conversation, device)? else { continue };
+        for (log, have) in row.haves {
+            let end = claimed.entry(log).or_insert(0);
+            *end = have.chain.max(*end);
+        }
+    }
+    Ok(claimed)
+}
+
 /// What we have changed: it is to be told.
 pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
@@ -278,7 +296,7 @@ fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), Core
     let known: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     let history = History::new(ctx.kv);
     let mut content = Receipt {
-        conversation: history.conversation_id(conversation)?,
+        conversation: channels::conversation_id(ctx.kv, conversation)?,
         device: ctx.me.device,
         sequence: 0,
         haves: history.have(conversation)?,
@@ -299,7 +317,7 @@ fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), Core
     content.sequence = known.map_or(1, |known| known.sequence + 1);
     let sequence = content.sequence;
     let signed =
-        Signed::new(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let signed = signed.signed().encode();
     let row = OwnRow { sequence, said, signed: signed.clone() };
     rows::put(ctx.kv, Table::Ledger, &own_key(conversation), &row)?;
@@ -316,7 +334,7 @@ pub(crate) fn receive(
         .map_err(|_| CoreError::Refused("a malformed receipt"))?
         .verify()
         .map_err(|_| CoreError::Refused("a receipt that is not rightly signed"))?;
-    let id = History::new(ctx.kv).conversation_id(conversation)?;
+    let id = channels::conversation_id(ctx.kv, conversation)?;
     if receipt.conversation != id {
         return Err(CoreError::Refused("a receipt for another conversation"));
     }

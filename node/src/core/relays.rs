@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use kith_relay::protocol::{
-    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueKeys, ReadOp, ReaderKey, RelayError,
+    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey, RelayError,
     Reply, Request, SessionBinding, StartAt,
 };
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,8 @@ pub(crate) struct Session {
     pub(crate) limits: HelloLimits,
     next_request: u64,
     pending: BTreeMap<u64, (Ask, Asked)>,
-    subscriptions: BTreeMap<u64, Target>,
+    /// The queues we read there.
+    queues: BTreeMap<QueueId, Target>,
 }
 
 /// What an unanswered request was for.
@@ -314,7 +315,7 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
         limits: hello.limits,
         next_request: 1,
         pending: BTreeMap::new(),
-        subscriptions: BTreeMap::new(),
+        queues: BTreeMap::new(),
     };
     ctx.live.sessions.insert(number, session);
     set_health(ctx, number, &row, RelayState::Connected, None)?;
@@ -402,9 +403,6 @@ pub(crate) fn ask(
     let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
     let number = session.next_request;
     session.next_request += 1;
-    if let Ask::Subscribe(target) | Ask::Watch(target) = &ask {
-        session.subscriptions.insert(number, *target);
-    }
     session.pending.insert(number, (ask, request.asked()));
     ctx.effects.push(Effect::RelaySend { relay: row.key, request: number, body: request });
     Ok(())
@@ -427,7 +425,7 @@ pub(crate) fn deposit(
 pub(crate) fn delete(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    queue: kith_relay::protocol::QueueId,
+    queue: QueueId,
     item: kith_relay::protocol::ItemId,
     token: &kith_relay::protocol::DeleteToken,
 ) -> Result<(), CoreError> {
@@ -492,8 +490,9 @@ fn read(
     what: Ask,
     op: ReadOp,
 ) -> Result<(), CoreError> {
-    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
+    let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
     let queue = reader.keys().id();
+    session.queues.insert(queue, reader.target);
     let request = session.binding.read(queue, &ReaderKey::from_seed(&reader.reader), op);
     ask(ctx, relay, what, request)
 }
@@ -515,7 +514,7 @@ pub(crate) fn reply(
     }
     match ask {
         Ask::Register(target) => registered(ctx, relay, target, reply),
-        Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, request, reply),
+        Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, reply),
         Ask::Slots(target) => slots(ctx, relay, target, reply),
         Ask::Letter(letter) => outbox::deposited(ctx, relay, &row, &letter, reply),
         Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply),
@@ -561,13 +560,9 @@ fn subscribed(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
-    request: u64,
     reply: Result<Reply, RelayError>,
 ) -> Result<(), CoreError> {
     let Err(error) = reply else { return Ok(()) };
-    if let Some(session) = ctx.live.sessions.get_mut(&relay) {
-        session.subscriptions.remove(&request);
-    }
     if error == RelayError::UnknownReader {
         let key = reader_key(relay, target);
         if let Some(mut reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)?
@@ -627,13 +622,17 @@ fn slot_value(ctx: &mut Ctx<'_>, target: Target, value: &[u8]) -> Result<(), Cor
 }
 
 /// Something was pushed.
-pub(crate) fn push(ctx: &mut Ctx<'_>, key: &PeerKey, push: Push) -> Result<(), CoreError> {
+pub(crate) fn push(
+    ctx: &mut Ctx<'_>,
+    key: &PeerKey,
+    queue: &QueueId,
+    push: Push,
+) -> Result<(), CoreError> {
     let Some((relay, _)) = find(ctx.kv, key)? else { return Ok(()) };
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let target_of = |subscription: &u64| session.subscriptions.get(subscription).copied();
+    let Some(target) = session.queues.get(queue).copied() else { return Ok(()) };
     match push {
-        Push::Items { subscription, items, .. } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
+        Push::Items { items, .. } => {
             let through = items.last().map(|item| item.seq);
             for item in items {
                 let result = ctx.attempt(|ctx| match target {
@@ -647,14 +646,10 @@ pub(crate) fn push(ctx: &mut Ctx<'_>, key: &PeerKey, push: Push) -> Result<(), C
             let Some(through) = through else { return Ok(()) };
             acknowledge(ctx, relay, target, through)
         }
-        Push::Slots { subscription, slots } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
+        Push::Slots { slots, .. } => {
             slots.iter().try_for_each(|slot| slot_value(ctx, target, &slot.value))
         }
-        Push::Ended { subscription, reason } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
-            subscribed(ctx, relay, target, subscription, Err(reason))
-        }
+        Push::Ended { reason, .. } => subscribed(ctx, relay, target, Err(reason)),
     }
 }
 

@@ -75,13 +75,9 @@ pub(crate) fn wanted(
     if !belongs {
         return Err(CoreError::Refused("a question of a device that does not belong"));
     }
-    let range = History::new(ctx.kv).range(
-        conversation,
-        log,
-        from,
-        limits::RANGE_ENTRIES_MAX,
-        limits::RANGE_BYTES_MAX,
-    )?;
+    let range = History::new(ctx.kv)
+        .range(conversation, log, from, limits::RANGE_BYTES_MAX)
+        .map_err(|_| CoreError::Refused("a question about a log that can not be read"))?;
     let Some(range) = range else { return Ok(()) };
     let bytes = postcard::to_stdvec(&range).map_err(crate::api::error::ApiError::internal)?;
     channels::send_to(ctx, conversation, peer, &Inner::Range(bytes))

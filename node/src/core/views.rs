@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use kith_crdt::id::{ConversationId, EntryId, LogKind, Place, UserId};
+use kith_crdt::{
+    id::{ConversationId, EntryId, LogKind, Place, UserId},
+    view::Content,
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     CoreError, Ctx, address, channels,
     channels::ChannelRow,
+    chat,
     events,
     history::{ConvNo, History, HistoryError, MessageRow},
     live::Live,
@@ -31,6 +35,9 @@ use crate::{
     kv::KvRead,
     limits,
 };
+
+const UNKNOWN_KIND: &str = "A message of a newer kith: update to read it.";
+const UNREADABLE: &str = "A message that can not be read.";
 
 /// All a question may look at.
 pub(crate) struct View<'a> {
@@ -256,7 +263,7 @@ impl View<'_> {
     }
 
     fn message(&self, conversation: ConvNo, id: &EntryId) -> Result<Option<Message>, ApiError> {
-        let row = self.history().message(id).map_err(of_history)?;
+        let row = self.history().message(id)?;
         row.map(|row| self.shown(conversation, row, &mut BTreeMap::new())).transpose()
     }
 
@@ -266,6 +273,7 @@ impl View<'_> {
         row: MessageRow,
         names: &mut BTreeMap<UserId, String>,
     ) -> Result<Message, ApiError> {
+        let MessageRow { view: row, unread, .. } = row;
         let outgoing = row.author == self.me.user;
         let author_name = match names.get(&row.author) {
             Some(name) => name.clone(),
@@ -277,10 +285,22 @@ impl View<'_> {
         };
         let state = if outgoing {
             self.state(conversation, &row.place)?
-        } else if row.read {
-            State::Read
-        } else {
+        } else if unread {
             State::Received
+        } else {
+            State::Read
+        };
+        let hidden = chat::hidden(self.kv, &row.id)?;
+        let deleted = hidden || row.content == Content::Deleted;
+        let kind = match row.content {
+            Content::Unknown { .. } | Content::Unreadable => MessageKind::System,
+            _ => MessageKind::Text,
+        };
+        let text = match row.content {
+            Content::Text(text) if !hidden => Some(text),
+            Content::Unknown { .. } => Some(UNKNOWN_KIND.to_owned()),
+            Content::Unreadable => Some(UNREADABLE.to_owned()),
+            _ => None,
         };
         let reactions = row
             .reactions
@@ -291,8 +311,6 @@ impl View<'_> {
                 users: users.iter().map(ToString::to_string).collect(),
             })
             .collect();
-        let kind =
-            if row.unknown_kind.is_some() { MessageKind::System } else { MessageKind::Text };
         Ok(Message {
             id: row.id.to_string(),
             chat: self.history().conversation_id(conversation).map_err(of_history)?.to_string(),
@@ -303,10 +321,10 @@ impl View<'_> {
             seq: row.place.seq,
             sent_at_ms: row.wall_ms,
             kind,
-            text: if row.deleted { None } else { row.text },
+            text,
             reply_to: row.reply_to.map(|id| id.to_string()),
-            edited: row.edited,
-            deleted: row.deleted,
+            edited: row.edit.is_some(),
+            deleted,
             reactions,
             state,
         })
@@ -385,7 +403,7 @@ impl View<'_> {
         for (number, row) in channels::all(self.kv)? {
             // An accepted invite without its answer is no chat yet.
             if people::find_contact(self.kv, &row.user)?.is_some() {
-                let newest = self.history().newest_ms(number).map_err(of_history)?;
+                let newest = self.newest(number)?.map(|row| row.view.order.eff_ms);
                 chats.push((newest, self.chat_row(number, &row)?));
             }
         }
@@ -414,7 +432,24 @@ impl View<'_> {
 
     /// Entries and bodies others are known to have and we lack.
     fn missing(&self, number: ConvNo) -> Result<u64, ApiError> {
-        Ok(self.history().missing(number).map_err(of_history)?.iter().map(|one| one.count).sum())
+        let history = self.history();
+        let mut missing: u64 = 0;
+        for lacked in history.missing(number)? {
+            let ranges = lacked.bodies.iter();
+            missing += ranges.map(|(start, end)| end - start).sum::<u64>();
+        }
+        for (log, end) in receipts::claimed(self.kv, number)? {
+            if log.device != self.me.device {
+                let held = history.log(number, &log)?.map_or(0, |log| log.next_seq);
+                missing += end.saturating_sub(held);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The newest message of a chat.
+    pub(crate) fn newest(&self, number: ConvNo) -> Result<Option<MessageRow>, ApiError> {
+        Ok(self.history().timeline(number, None, 1).map_err(of_history)?.pop())
     }
 
     fn relays(&self) -> Result<Vec<RelayInfo>, ApiError> {

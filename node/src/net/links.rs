@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p::Stream;
 use tokio::sync::{Semaphore, mpsc};
@@ -103,13 +104,13 @@ impl Links {
         let (mut sink, mut frames) = Framed::new(stream.compat(), codec).split();
         let write = async {
             while let Some(bytes) = queue.recv().await {
-                sink.feed(bytes.into()).await?;
+                sink.feed(Bytes::from(bytes)).await?;
                 while let Ok(more) = queue.try_recv() {
-                    sink.feed(more.into()).await?;
+                    sink.feed(Bytes::from(more)).await?;
                 }
-                sink.flush().await?;
+                SinkExt::<Bytes>::flush(&mut sink).await?;
             }
-            sink.close().await
+            SinkExt::<Bytes>::close(&mut sink).await
         };
         let read = async {
             while let Some(frame) = frames.next().await {

@@ -111,6 +111,8 @@ pub enum NetEvent {
     RelayPush {
         /// The relay's key.
         relay: PeerKey,
+        /// The queue it is of.
+        queue: relay_protocol::QueueId,
         /// What.
         push: relay_protocol::Push,
     },

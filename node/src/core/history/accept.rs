@@ -94,6 +94,38 @@ impl HistoryMut<'_> {
         Ok(Accepted { outcome: Outcome::Duplicate, body, applied, changed })
     }
 
+    /// Takes in bodies of a log's entries that are there, by sequence number.
+    pub fn accept_bodies(
+        &mut self,
+        conv: ConvNo,
+        log: &LogId,
+        bodies: Vec<(u64, Body)>,
+    ) -> Result<Accepted, HistoryError> {
+        let mut by_segment: BTreeMap<u64, BTreeMap<u64, Body>> = BTreeMap::new();
+        for (seq, body) in bodies {
+            by_segment.entry(seq / SEGMENT_ENTRIES).or_default().insert(seq, body);
+        }
+        let mut txn = self.begin(conv)?;
+        let (no, row) = txn.read().log_by_id(conv, log)?.ok_or(HistoryError::UnknownMessage)?;
+        let mut worst = BodyOutcome::None;
+        // A sealed segment is opened once, however many of its bodies come.
+        for mut bodies in by_segment.into_values() {
+            let Some(from_seq) = bodies.keys().next().copied() else { continue };
+            let limit = SEGMENT_ENTRIES as usize;
+            let entries = txn.read().entries_in_segment(conv, no, &row, from_seq, limit)?;
+            for entry in entries {
+                let body = bodies.remove(&entry.place().seq);
+                if body.is_none() {
+                    continue;
+                }
+                let Some(at) = txn.located(entry.id())? else { continue };
+                worst = worst.max(txn.take_body(&entry, &at, body)?);
+            }
+        }
+        let Finished { applied, changed } = txn.finish()?;
+        Ok(Accepted { outcome: Outcome::Duplicate, body: worst, applied, changed })
+    }
+
     /// Asks again about all entries that wait for governance: to be called when it has grown.
     pub fn retry_undecided(&mut self, conv: ConvNo) -> Result<Decided, HistoryError> {
         let mut txn = self.begin(conv)?;

@@ -112,7 +112,7 @@ impl Txn<'_> {
         self.sums.digest.add(&share);
         row.share = share;
         let deleted = view.content == Content::Deleted;
-        let unread = row.author != self.me && !row.read && !deleted;
+        let unread = row.author != self.me && !row.read && !row.hidden && !deleted;
         self.set_unread(&at, &mut row, unread)?;
         self.store(Table::Timeline, &shown_key(self.conv, &at), &row)?;
         Ok(())
@@ -161,6 +161,7 @@ impl Txn<'_> {
             unread: false,
             read: false,
             late: user != self.me && self.sums.read_top.is_some_and(|top| order < top),
+            hidden: false,
         };
         self.store(Table::Timeline, &shown_key(self.conv, at), &row)?;
         self.kv.put(Table::Timeline, &prefix_key(entry.id(), at), &entry.id().0)?;
@@ -193,7 +194,8 @@ impl Txn<'_> {
             let Some(mut row) = self.shown(at)? else { return Ok(()) };
             self.set_unread(at, &mut row, false)?;
             self.sums.digest.remove(&row.share);
-            self.sums.messages = self.sums.messages.saturating_sub(1);
+            let shown = u64::from(!row.hidden);
+            self.sums.messages = self.sums.messages.saturating_sub(shown);
             self.kv.delete(Table::Timeline, &shown_key(self.conv, at))?;
             self.kv.delete(Table::Timeline, &prefix_key(entry.id(), at))?;
             self.changed.insert(*entry.id());

@@ -184,7 +184,7 @@ pub struct Appended {
 /// A conversation's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Messages shown, deleted ones included.
+    /// Messages shown, deleted ones included, hidden ones not.
     pub messages: u64,
     /// Messages of others that were not read.
     pub unread: u64,

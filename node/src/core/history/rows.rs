@@ -211,6 +211,8 @@ pub(super) struct Shown {
     pub(super) read: bool,
     /// It came to stand above something the user had read.
     pub(super) late: bool,
+    /// The user wants not to see it.
+    pub(super) hidden: bool,
 }
 
 /// What is said of a message, and the number of its list of those who say it.

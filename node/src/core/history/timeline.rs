@@ -29,6 +29,8 @@ pub struct MessageRow {
     pub unread: bool,
     /// It came to stand above something the user had read.
     pub late: bool,
+    /// The user wants not to see it: it is in no page.
+    pub hidden: bool,
 }
 
 /// A row of the timeline and where it stands.
@@ -137,7 +139,7 @@ impl History<'_> {
 
     fn message_row(&self, at: &Located, row: &Shown) -> Result<MessageRow, KvError> {
         let view = self.view(&self.log_row(at.conv, at.log)?, at, row)?;
-        Ok(MessageRow { view, unread: row.unread, late: row.late })
+        Ok(MessageRow { view, unread: row.unread, late: row.late, hidden: row.hidden })
     }
 
     /// Up to `limit` rows below a bound, latest first.
@@ -245,6 +247,9 @@ impl History<'_> {
     ) -> Result<Option<Found>, KvError> {
         let Some((eff_ms, log, seq)) = rows::timeline_of(key) else { return Ok(None) };
         let row: Shown = decode(Table::Timeline, bytes)?;
+        if row.hidden {
+            return Ok(None);
+        }
         let order = OrderKey::new(eff_ms, &self.log_row(conv, log)?.place(seq));
         if bound.is_some_and(|bound| order >= bound) {
             return Ok(None);
@@ -256,6 +261,23 @@ impl History<'_> {
 }
 
 impl HistoryMut<'_> {
+    /// Takes a message out of this device's pages, not out of the history: others see it, and
+    /// the digest still covers it.
+    pub fn hide(&mut self, conv: ConvNo, id: &EntryId) -> Result<(), HistoryError> {
+        let mut txn = self.begin(conv)?;
+        let at = txn.located(id)?.filter(|at| at.counting == Counting::Counts);
+        let at = at.ok_or(HistoryError::UnknownMessage)?;
+        let row = txn.read().shown(&at)?.ok_or(HistoryError::UnknownMessage)?;
+        if !row.hidden {
+            let key = rows::timeline(rows::SHOWN, conv, at.eff_ms, at.log, at.seq);
+            txn.store(Table::Timeline, &key, &Shown { hidden: true, ..row })?;
+            txn.sums.messages = txn.sums.messages.saturating_sub(1);
+            txn.refresh(id)?;
+        }
+        txn.finish()?;
+        Ok(())
+    }
+
     /// Marks all messages up to one as read, and tells how many were not.
     pub fn mark_read(&mut self, conv: ConvNo, upto: &EntryId) -> Result<u64, HistoryError> {
         let mut txn = self.begin(conv)?;

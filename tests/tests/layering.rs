@@ -258,7 +258,10 @@ impl Source {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a member lies in the repository")
+        .to_path_buf()
 }
 
 fn sources() -> Vec<Source> {
@@ -267,13 +270,13 @@ fn sources() -> Vec<Source> {
     for member in ["crdt", "relay", "node", "gui", "tests"] {
         let mut folders = vec![root.join(member)];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap() {
-                let path = entry.unwrap().path();
+            for entry in fs::read_dir(&folder).expect("a readable folder") {
+                let path = entry.expect("a readable folder").path();
                 if path.is_dir() && !path.ends_with("target") {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    let text = fs::read_to_string(&path).unwrap();
-                    let path = path.strip_prefix(&root).unwrap();
+                    let text = fs::read_to_string(&path).expect("UTF-8 source");
+                    let path = path.strip_prefix(&root).expect("below the root");
                     let path = path.to_string_lossy().replace('\\', "/");
                     sources.push(Source { path, text });
                 }
@@ -385,7 +388,7 @@ fn manifests_point_one_way() {
 fn every_module_says_what_it_is() {
     let silent = sources().into_iter().filter(|source| {
         let first = source.text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
-        !first.strip_prefix("//!").is_some_and(|words| words.trim().len() > 12)
+        first.strip_prefix("//!").is_none_or(|words| words.trim().len() <= 12)
     });
     report("modules without an opening //!", silent.map(|source| source.path).collect());
 }

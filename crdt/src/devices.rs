@@ -15,18 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     canonical::{self, DecodeError},
     id::{DeviceId, UserId},
+    limits::{CHAIN_LINKS_MAX, LIST_RECORDS_MAX, RECORD_BYTES_MAX, RECORD_PARENTS_MAX},
     signature::Signature,
     verdict::{self, Verdict},
 };
-
-/// Records one list may hold. Those signed by the root are always taken.
-pub const LIST_RECORDS_MAX: usize = 1024;
-/// Links from the root to a device.
-pub const CHAIN_LINKS_MAX: usize = 8;
-/// Parents, and cuts, one record may name.
-pub const RECORD_PARENTS_MAX: usize = 4;
-/// Bytes of one signed record.
-pub const RECORD_BYTES_MAX: usize = 512;
 
 const RECORD_CONTEXT: &str = "kith/device-list/1";
 const CONSENT_CONTEXT: &str = "kith/device-consent/1";

@@ -4,10 +4,12 @@
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
 pub mod aggregate;
+mod bits;
 pub mod body;
 pub mod canonical;
 pub mod devices;
 pub mod entry;
+pub mod gov;
 pub mod have;
 pub mod header;
 pub mod id;

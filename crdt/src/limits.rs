@@ -36,3 +36,30 @@ pub const WALL_MS_MAX: u64 = (1 << 48) - 1;
 
 /// Sequence numbers of a log.
 pub const SEQ_MAX: u64 = (1 << 40) - 1;
+
+/// Records one device list may hold. Those signed by the root are always taken.
+pub const LIST_RECORDS_MAX: usize = 1024;
+
+/// Certificates from the root to a device.
+pub const CHAIN_LINKS_MAX: usize = 8;
+
+/// Parents, and cuts, one record of a device list may name.
+pub const RECORD_PARENTS_MAX: usize = 4;
+
+/// One signed record of a device list.
+pub const RECORD_BYTES_MAX: usize = 512;
+
+/// Governance operations one conversation may hold.
+pub const GOV_OPS_MAX: usize = 8192;
+
+/// One governance operation: with the other fields it fits a header.
+pub const GOV_OP_BYTES_MAX: usize = 3584;
+
+/// Logs a removal may name.
+pub const CUTS_MAX: usize = 40;
+
+/// Users a genesis may name.
+pub const GENESIS_USERS_MAX: usize = 64;
+
+/// A conversation's name, UTF-8.
+pub const CONVERSATION_NAME_BYTES_MAX: usize = 64;

@@ -15,8 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    devices::{CHAIN_LINKS_MAX, RecordId, Signer, Statement, VerifiedRecord},
+    bits::Bits,
+    devices::{RecordId, Signer, Statement, VerifiedRecord},
     id::DeviceId,
+    limits::CHAIN_LINKS_MAX,
 };
 
 /// What a set of records amounts to.
@@ -54,7 +56,7 @@ type Certified = BTreeMap<DeviceId, Vec<(usize, usize)>>;
 struct Dag<'a> {
     order: Vec<&'a VerifiedRecord>,
     /// Per record, itself and all its ancestors, as indices.
-    past: Vec<BTreeSet<usize>>,
+    past: Vec<Bits>,
     index: BTreeMap<RecordId, usize>,
 }
 
@@ -82,14 +84,17 @@ impl<'a> Dag<'a> {
         }
     }
 
-    fn past_of(&self, record: &'a VerifiedRecord) -> (&'a VerifiedRecord, BTreeSet<usize>) {
+    fn past_of(&self, record: &'a VerifiedRecord) -> (&'a VerifiedRecord, Bits) {
         (record, self.closure(&record.record().parents))
     }
 
     /// The named records that are here, and all before them.
-    fn closure(&self, ids: &[RecordId]) -> BTreeSet<usize> {
-        let known = ids.iter().filter_map(|id| self.index.get(id));
-        known.flat_map(|at| self.past[*at].iter().copied()).collect()
+    fn closure(&self, ids: &[RecordId]) -> Bits {
+        let mut closure = Bits::default();
+        for at in ids.iter().filter_map(|id| self.index.get(id)) {
+            closure.union(&self.past[*at]);
+        }
+        closure
     }
 }
 
@@ -101,7 +106,7 @@ struct Cut {
     /// The revocation.
     at: usize,
     /// Records of the device that still count.
-    kept: BTreeSet<usize>,
+    kept: Bits,
     compromised: bool,
 }
 
@@ -109,10 +114,10 @@ impl Cuts {
     /// Whether a record of `device` lies within all that was cut.
     fn keep(&self, dag: &Dag<'_>, device: &DeviceId, record: usize) -> bool {
         let Some(cuts) = self.0.get(device) else { return true };
-        let kept = |cut: &Cut| cut.kept.contains(&record);
+        let kept = |cut: &Cut| cut.kept.contains(record);
         // A revocation made in knowledge of an earlier one can not widen it.
         let first = |cut: &&Cut| {
-            let earlier = |other: &Cut| other.at != cut.at && dag.past[cut.at].contains(&other.at);
+            let earlier = |other: &Cut| other.at != cut.at && dag.past[cut.at].contains(other.at);
             !cuts.iter().filter(|other| !other.compromised).any(earlier)
         };
         let ordinary: Vec<&Cut> =
@@ -140,7 +145,7 @@ fn settle_revocations(dag: &Dag<'_>) -> Cuts {
         certified.entry(device).or_default().push((links, at));
         for revocation in &revocations {
             let by_device = dag.order[*revocation].record().signer == Signer::Device(device);
-            let knows_certificate = dag.past[*revocation].contains(&at);
+            let knows_certificate = dag.past[*revocation].contains(at);
             if by_device
                 && knows_certificate
                 && !counted.contains(revocation)
@@ -158,7 +163,8 @@ fn count(dag: &Dag<'_>, cuts: &mut Cuts, at: usize) {
     let record = dag.order[at].record();
     if let Statement::Revoke { cuts: kept, compromised } = &record.statement {
         // What is kept lies in the revocation's own past: nobody vouches for the future.
-        let kept = dag.closure(kept).intersection(&dag.past[at]).copied().collect();
+        let mut kept = dag.closure(kept);
+        kept.intersect(&dag.past[at]);
         let cut = Cut { at, kept, compromised: *compromised };
         cuts.0.entry(record.device).or_default().push(cut);
     }
@@ -172,7 +178,7 @@ fn links(dag: &Dag<'_>, cuts: &Cuts, certified: &Certified, at: usize) -> Option
         (Statement::Certify { .. }, Signer::Root) => Some(1),
         (Statement::Certify { .. }, Signer::Device(signer)) => {
             let known = certified.get(&signer)?.iter().filter(|(links, certificate)| {
-                *links < CHAIN_LINKS_MAX && dag.past[at].contains(certificate)
+                *links < CHAIN_LINKS_MAX && dag.past[at].contains(*certificate)
             });
             let links = known.map(|(links, _)| links + 1).min()?;
             cuts.keep(dag, &signer, at).then_some(links)

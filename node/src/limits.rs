@@ -1,4 +1,9 @@
-//! Every limit of this crate in one place. Units stand last in the names.
+//! Every limit of the node in one place. Units stand last in the names.
+//!
+//! Those of records that other versions judge lie with them: `identity::limits`, `mls::limits`,
+//! `core::history::limits`.
+
+// ---- network ----------------------------------------------------------------------------------
 
 /// The longest frame between two nodes.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -6,3 +11,105 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const FRAMES_IN_FLIGHT: usize = 256;
 /// Frames that wait to be written to one peer before its stream is closed.
 pub const FRAMES_QUEUED_PER_LINK: usize = 1024;
+/// The first pause after a relay session failed.
+pub const RELAY_BACKOFF_MS_MIN: u64 = 500;
+/// The longest pause between two tries to reach a relay.
+pub const RELAY_BACKOFF_MS_MAX: u64 = 60_000;
+
+// ---- reaching peers ---------------------------------------------------------------------------
+
+/// The first pause after a dial failed.
+pub const DIAL_BACKOFF_MS_MIN: u64 = 1_000;
+/// The longest pause between two dials of one device.
+pub const DIAL_BACKOFF_MS_MAX: u64 = 120_000;
+/// Addresses kept of a peer seen on the local network.
+pub const NEARBY_ADDRESSES_MAX: usize = 16;
+/// Devices of one user.
+pub const DEVICES_PER_USER_MAX: usize = 64;
+
+// ---- conversations ----------------------------------------------------------------------------
+
+/// The longest envelope that is opened.
+pub const ENVELOPE_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Entries in one letter.
+pub const LETTER_ENTRIES_MAX: usize = 64;
+/// A letter takes no further entry beyond this; one entry with the longest text still fits.
+pub const LETTER_BYTES_WANTED: usize = 32 * 1024;
+/// What an entry adds to a letter besides its body.
+pub const ENTRY_BYTES_TYPICAL: usize = 320;
+/// Conversations whose governance stays in memory.
+pub const GOVERNANCES_CACHED: usize = 256;
+/// Own governance entries that go with a handshake.
+pub const GOVERNANCE_SHARED_MAX: usize = crate::identity::limits::HANDSHAKE_ENTRIES_MAX;
+/// Relays of one conversation.
+pub const RELAYS_PER_CONVERSATION_MAX: usize = 4;
+/// Bytes of a signed receipt; sealed it still fits a relay's slot.
+pub const RECEIPT_BYTES_MAX: usize = 1536;
+/// Logs a receipt may name.
+pub const RECEIPT_LOGS_MAX: usize = 64;
+/// Entries in the answer to one question of reconciliation.
+pub const RANGE_ENTRIES_MAX: usize = 1024;
+/// Bytes of bodies in such an answer.
+pub const RANGE_BYTES_MAX: usize = 256 * 1024;
+
+// ---- delivery ---------------------------------------------------------------------------------
+
+/// How long connected devices have to acknowledge before relays are used too.
+pub const DIRECT_GRACE_MS: u64 = 1_000;
+/// Entries sent to a connected device ahead of its acknowledgement.
+pub const DIRECT_WINDOW_ENTRIES: u64 = 256;
+/// The first pause before what was not acknowledged is sent again.
+pub const RESEND_MS_MIN: u64 = 15_000;
+/// The longest such pause.
+pub const RESEND_MS_MAX: u64 = 600_000;
+/// Relays that keep a copy of each letter.
+pub const LETTER_COPIES: usize = 2;
+/// Letters handled in one go.
+pub const LETTERS_PER_PUMP: usize = 64;
+/// A copy that ends sooner than this is renewed.
+pub const LETTER_MARGIN_MS: u64 = 2 * 24 * 3600 * 1000;
+/// The pause after a relay refused a deposit.
+pub const DEPOSIT_RETRY_MS: u64 = 30_000;
+/// Own messages whose progress is told one by one at a time.
+pub const STATE_EVENTS_MAX: u64 = 256;
+/// The number at which the outbox is no longer counted exactly.
+pub const OUTBOX_COUNTED_MAX: u64 = 10_000;
+
+// ---- first contact ----------------------------------------------------------------------------
+
+/// Invites given that have not expired.
+pub const INVITES_GIVEN_MAX: usize = 256;
+/// Invites of others accepted.
+pub const INVITES_TAKEN_MAX: usize = 1024;
+/// How long an expired invite's key is kept, so that late requests can be told so.
+pub const INVITE_GRACE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long relays keep a parcel.
+pub const PARCEL_TTL_MS: u64 = 30 * 24 * 3600 * 1000;
+/// The pause after a relay refused a parcel.
+pub const PARCEL_RETRY_MS: u64 = 30_000;
+
+// ---- relays -----------------------------------------------------------------------------------
+
+/// Relays known, ours and those of the people we write to.
+pub const RELAYS_MAX: usize = 4096;
+/// Relays of our own.
+pub const HOME_RELAYS_MAX: usize = 4;
+/// Items a relay may push before they are acknowledged.
+pub const RELAY_WINDOW_ITEMS: u32 = 256;
+
+// ---- local programs ---------------------------------------------------------------------------
+
+/// Events kept for programs that were away.
+pub const EVENTS_KEPT: u64 = 10_000;
+/// Events in one page.
+pub const EVENTS_PAGE: usize = 1000;
+/// Messages in one answer.
+pub const LOG_MESSAGES_MAX: usize = 1000;
+/// What an ambiguous name is said to may mean.
+pub const CANDIDATES_MAX: usize = 8;
+/// Events a slow follower may be behind before it reads them from the journal.
+pub const EVENTS_QUEUED: usize = 1024;
+/// Jobs in one transaction.
+pub const BATCH_JOBS_MAX: usize = 256;
+/// How long the engine sleeps at most, as the clock may be set meanwhile.
+pub const CLOCK_LOOK_MS: u64 = 60_000;

@@ -15,5 +15,13 @@
 //! What does not live here: conversations, people, messages. The one law: this crate never imports
 //! `kith-crdt` and never learns what an item means.
 
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod engine;
 pub mod limits;
 pub mod protocol;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod storage;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The longest frame either side accepts, without its four bytes of length.
-pub const FRAME_BYTES_MAX: usize = 1024 * 1024 + 16 * 1024;
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 /// The largest payload of one item.
 pub const ITEM_BYTES_MAX: usize = 256 * 1024;
 /// The most items of one deposit.
@@ -25,6 +25,68 @@ pub const SLOT_BYTES_MAX: usize = 2 * 1024;
 pub const PAGE_SLOTS_MAX: usize = 128;
 /// The most items a subscription may have pushed and not yet acknowledged.
 pub const WINDOW_ITEMS_MAX: u32 = 1024;
+
+/// What a pushed item or slot weighs in memory besides its payload.
+pub const PUSH_OVERHEAD_BYTES: u64 = 128;
+/// The most expired items that one sweep removes.
+pub const SWEEP_ITEMS_MAX: usize = 256;
+/// The most sources whose rates are remembered.
+pub const SOURCES_MAX: usize = 100_000;
+
+/// Requests of a client that wait to be written.
+pub const CLIENT_QUEUED_MAX: usize = 64;
+/// Requests of a client that wait for an answer.
+pub const CLIENT_UNANSWERED_MAX: usize = 4096;
+/// Pushes a client holds for its user.
+pub const CLIENT_PUSHES_MAX: usize = 256;
+/// What is read from a socket at once.
+pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Requests of a session that may wait for their answer; then it is not read further.
+pub const SESSION_UNANSWERED_MAX: usize = 16;
+/// How long a session may take for one frame, in either direction.
+pub const SESSION_STALL_MS: u64 = 60_000;
+/// Inputs that wait for the store's thread.
+pub const QUEUED_INPUTS_MAX: usize = 1024;
+/// Bytes of requests that wait for the store's thread.
+pub const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Inputs that share one commit at most.
+pub const BATCH_INPUTS_MAX: usize = 256;
+/// How often what is past its time is looked for.
+pub const TICK_INTERVAL_MS: u64 = 10_000;
+/// How long ending may take before sessions are cut off.
+pub const SHUTDOWN_MS_MAX: u64 = 2_000;
+
+/// How long a listener may take to come up.
+pub const LISTEN_TIMEOUT_MS: u64 = 10_000;
+/// How long to wait for addresses of further interfaces after every listener has one.
+pub const LISTEN_SETTLE_MS: u64 = 100;
+/// Connections with no stream end after this.
+pub const CONNECTION_IDLE_MS: u64 = 60_000;
+/// Connections at once.
+pub const CONNECTIONS_MAX: u32 = 16_384;
+/// Connections at once that are not yet authenticated.
+pub const CONNECTIONS_PENDING_MAX: u32 = 512;
+/// Connections at once of one peer.
+pub const CONNECTIONS_PEER_MAX: u32 = 16;
+/// How often a connection is pinged: often costs (10,000 idle at 15 s are 8 % of a core).
+pub const PING_INTERVAL_MS: u64 = 60_000;
+/// When a ping has failed.
+pub const PING_TIMEOUT_MS: u64 = 20_000;
+/// Devices that can be reached through this relay at once.
+pub const RESERVATIONS_MAX: usize = 4096;
+/// Reservations of one peer.
+pub const RESERVATIONS_PEER_MAX: usize = 8;
+/// How long a reservation lasts before it must be renewed.
+pub const RESERVATION_DURATION_MS: u64 = 60 * 60 * 1000;
+/// Circuits at once.
+pub const CIRCUITS_MAX: usize = 4096;
+/// Circuits at once of one peer.
+pub const CIRCUITS_PEER_MAX: usize = 64;
+/// How long a circuit lasts.
+pub const CIRCUIT_DURATION_MS_MAX: u64 = 12 * 60 * 60 * 1000;
+/// How much a circuit carries.
+pub const CIRCUIT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// How long an item is kept unless its depositor asks for less.
 pub const TTL_DEFAULT_MS: u64 = 30 * DAY_MS;

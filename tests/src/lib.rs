@@ -1,1 +1,1 @@
-//! placeholder
+//! Whole-system scenarios live in `tests/`; here is what they share.

@@ -86,6 +86,8 @@ pub enum Input {
     RelayPush {
         /// Which relay.
         relay: PeerKey,
+        /// The queue it is of.
+        queue: protocol::QueueId,
         /// What.
         push: protocol::Push,
     },

@@ -49,6 +49,8 @@ pub struct Live {
     pub(crate) sent: BTreeMap<(PeerKey, ConvNo, LogKind), u64>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
     pub(crate) tries: BTreeMap<ConvNo, (u64, u32)>,
+    /// Letters asked of a relay and not yet answered.
+    pub(crate) depositing: BTreeSet<(Vec<u8>, RelayNo)>,
     /// Governance of the conversations last used.
     pub(crate) governance: BTreeMap<ConvNo, Governance>,
     /// What the last idle event said.

@@ -4,7 +4,7 @@ use kith_crdt::{
     devices::SignedRecord,
     id::{DeviceId, Incarnation, UserId},
 };
-use rand_core::{CryptoRng, Rng as _};
+use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -16,6 +16,7 @@ use crate::{
 
 const ME: &[u8] = b"me";
 const ROOT: &[u8] = b"root";
+const ADDRESSES: &[u8] = b"addresses";
 
 /// This device.
 pub struct Me {
@@ -59,8 +60,7 @@ impl Me {
     ) -> Result<RootKey, KvError> {
         let root = RootKey::generate(rng);
         let secrets = DeviceSecrets::generate(rng);
-        let certificate =
-            SignedRecord::by_root(root.signing_key(), &secrets.signing_key(), now_ms);
+        let certificate = SignedRecord::by_root(root.signing_key(), &secrets.signing_key(), now_ms);
         let row = MeRow {
             user: root.user(),
             secrets: secrets.to_bytes().to_vec(),
@@ -89,6 +89,21 @@ impl Me {
             device_list: row.device_list.clone(),
         }))
     }
+}
+
+/// Notes the addresses we listen on, so that an invite made while no node runs can name them: the
+/// ports are remembered.
+pub(crate) fn remember_addresses(kv: &mut dyn Kv, addresses: &[String]) -> Result<(), KvError> {
+    let known: Option<Vec<String>> = rows::get(kv, Table::Meta, ADDRESSES)?;
+    if known.as_deref() != Some(addresses) {
+        rows::put(kv, Table::Meta, ADDRESSES, &addresses)?;
+    }
+    Ok(())
+}
+
+/// The addresses we listen on, or listened on last.
+pub(crate) fn addresses(kv: &dyn KvRead) -> Result<Vec<String>, KvError> {
+    Ok(rows::get(kv, Table::Meta, ADDRESSES)?.unwrap_or_default())
 }
 
 /// The root key, as long as its words were not confirmed.

@@ -13,8 +13,8 @@
 //! The law: what only lies in memory ([`Live`]) can be lost at any moment without losing a message.
 
 pub mod address;
-pub mod chat;
 pub mod channels;
+pub mod chat;
 pub mod commands;
 pub mod envelope;
 pub mod events;
@@ -111,7 +111,15 @@ impl Ctx<'_> {
             me: self.me,
             live: self.live,
             effects: &mut effects,
-        })?;
+        });
+        let result = match result {
+            Ok(result) => result,
+            Err(error) => {
+                // It may hold operations that were just dropped.
+                self.live.governance.clear();
+                return Err(error);
+            }
+        };
         for ((table, key), value) in overlay.into_changes() {
             match value {
                 Some(value) => self.kv.put(table, &key, &value)?,
@@ -170,6 +178,7 @@ impl Core {
             Ok(()) => overlay.into_changes(),
             Err(error) => {
                 effects.clear();
+                self.live.governance.clear();
                 failed(command, error, &mut effects)?;
                 Changes::new()
             }
@@ -181,7 +190,12 @@ impl Core {
     }
 
     /// Answers a question, changing nothing.
-    pub fn query(&self, now_ms: u64, kv: &dyn KvRead, request: &Request) -> Result<Value, ApiError> {
+    pub fn query(
+        &self,
+        now_ms: u64,
+        kv: &dyn KvRead,
+        request: &Request,
+    ) -> Result<Value, ApiError> {
         views::answer(&views::View { now_ms, kv, me: &self.me, live: &self.live }, request)
     }
 }
@@ -215,7 +229,7 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
         Input::RelayUp { relay, hello } => relays::up(ctx, &relay, hello),
         Input::RelayDown { relay, why } => relays::down(ctx, &relay, why),
         Input::RelayReply { relay, request, reply } => relays::reply(ctx, &relay, request, reply),
-        Input::RelayPush { relay, push } => relays::push(ctx, &relay, push),
+        Input::RelayPush { relay, queue, push } => relays::push(ctx, &relay, &queue, push),
         Input::Wake => wake(ctx),
     }
 }

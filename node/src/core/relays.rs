@@ -7,19 +7,22 @@
 use std::collections::BTreeMap;
 
 use kith_relay::protocol::{
-    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueKeys, ReadOp, ReaderKey, RelayError,
-    Reply, Request, SessionBinding, StartAt,
+    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey,
+    RelayError, Reply, Request, SessionBinding, StartAt,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ctx, CoreError, inbox, outbox, parcels, receipts,
-    io::{Effect, PeerKey},
-    rows::{self, ContactNo, InviteNo, RelayNo},
+    CoreError, Ctx,
     history::ConvNo,
+    inbox,
+    io::{Effect, PeerKey},
+    outbox, parcels, receipts,
+    rows::{self, InviteNo, RelayNo},
 };
 use crate::{
     api::types::{RelayInfo, RelayState},
+    identity::device,
     kv::{KvError, KvRead, Table},
     limits,
 };
@@ -44,27 +47,32 @@ pub enum Target {
     Inbox,
     /// Answers to an invite.
     Invite(InviteNo),
-    /// A conversation, by number.
-    Channel(ConvNo),
-    /// Reserved for a contact's own requests; none yet.
-    Contact(ContactNo),
+    /// A conversation, by number and by the place of the node whose routing secret names the queue.
+    Channel(ConvNo, u8),
 }
 
 /// `Relays` `[1][relay][target]`: a queue we read.
 #[derive(Clone, Serialize, Deserialize)]
 struct ReaderRow {
     target: Target,
-    /// The secret the queue's keys derive from.
-    secret: [u8; 32],
+    /// The seeds of the queue's deposit and read keys.
+    queue: [[u8; 32]; 2],
     /// The seed of our reader key.
     reader: [u8; 32],
     /// The life of the relay's store in which we are registered.
     registered: Option<Epoch>,
 }
 
+impl ReaderRow {
+    fn keys(&self) -> QueueKeys {
+        let [deposit, read] = &self.queue;
+        QueueKeys::from_seeds(deposit, read)
+    }
+}
+
 impl Drop for ReaderRow {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.secret);
+        zeroize::Zeroize::zeroize(&mut self.queue);
         zeroize::Zeroize::zeroize(&mut self.reader);
     }
 }
@@ -76,7 +84,8 @@ pub(crate) struct Session {
     pub(crate) limits: HelloLimits,
     next_request: u64,
     pending: BTreeMap<u64, (Ask, Asked)>,
-    subscriptions: BTreeMap<u64, Target>,
+    /// The queues we read there.
+    queues: BTreeMap<QueueId, Target>,
 }
 
 /// What an unanswered request was for.
@@ -94,8 +103,10 @@ pub(crate) enum Ask {
     Forget,
     /// A letter of a conversation.
     Letter(Vec<u8>),
-    /// A parcel.
-    Parcel(u32),
+    /// A parcel for an invite given (0) or taken (1).
+    Parcel(u8, InviteNo),
+    /// Our device record.
+    Record(ConvNo),
     /// A receipt.
     Receipt(ConvNo, u64),
     /// Whether it serves us, for the command that added it.
@@ -115,13 +126,12 @@ fn relay_key(relay: RelayNo) -> Vec<u8> {
 }
 
 fn reader_key(relay: RelayNo, target: Target) -> Vec<u8> {
-    let (kind, number) = match target {
-        Target::Inbox => (0u8, 0),
-        Target::Invite(invite) => (1, invite.0),
-        Target::Channel(conversation) => (2, conversation.0),
-        Target::Contact(contact) => (3, contact.0),
+    let (kind, number, place) = match target {
+        Target::Inbox => (0, 0, 0),
+        Target::Invite(invite) => (1, invite.0, 0),
+        Target::Channel(conversation, place) => (2, conversation.0, place),
     };
-    rows::key(&[&[1], &relay.0.to_be_bytes(), &[kind], &number.to_be_bytes()])
+    rows::key(&[&[1], &relay.0.to_be_bytes(), &[kind], &number.to_be_bytes(), &[place]])
 }
 
 fn index_key(relay: &PeerKey) -> Vec<u8> {
@@ -136,6 +146,22 @@ pub(crate) fn all(kv: &dyn KvRead) -> Result<Vec<(RelayNo, RelayRow)>, KvError> 
 
 fn number_of(key: &[u8]) -> Option<RelayNo> {
     Some(RelayNo(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
+}
+
+/// A relay by number.
+pub(crate) fn row(kv: &dyn KvRead, relay: RelayNo) -> Result<Option<RelayRow>, KvError> {
+    rows::get(kv, Table::Relays, &relay_key(relay))
+}
+
+/// The relays where we read our inbox: those we chose, or else those an invite led us to.
+pub(crate) fn inboxes(kv: &dyn KvRead) -> Result<Vec<RelayRow>, KvError> {
+    let (mut homes, mut others) = (Vec::new(), Vec::new());
+    for (number, row) in all(kv)? {
+        if kv.get(Table::Relays, &reader_key(number, Target::Inbox))?.is_some() {
+            if row.home { homes.push(row) } else { others.push(row) }
+        }
+    }
+    Ok(if homes.is_empty() { others } else { homes })
 }
 
 /// The relays we chose.
@@ -171,7 +197,8 @@ pub(crate) fn learn(
             if all(ctx.kv)?.len() >= limits::RELAYS_MAX {
                 return Err(CoreError::Refused("too many relays"));
             }
-            let number = RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
+            let number =
+                RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
             rows::put(ctx.kv, Table::Index, &index_key(key), &number)?;
             let row = RelayRow { key: *key, address: address.to_owned(), home, epoch: None };
             (number, row)
@@ -224,15 +251,16 @@ pub(crate) fn listen(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
-    secret: &[u8; 32],
+    keys: &QueueKeys,
 ) -> Result<(), CoreError> {
     let key = reader_key(relay, target);
     let known: Option<ReaderRow> = rows::get(ctx.kv, Table::Relays, &key)?;
-    if known.is_some_and(|row| row.secret == *secret) {
+    if known.is_some_and(|row| row.keys().id() == keys.id()) {
         return Ok(());
     }
     let reader = *ReaderKey::generate(ctx.rng).to_seed();
-    let row = ReaderRow { target, secret: *secret, reader, registered: None };
+    let row =
+        ReaderRow { target, queue: keys.to_seeds().map(|seed| *seed), reader, registered: None };
     rows::put(ctx.kv, Table::Relays, &key, &row)?;
     if ctx.live.sessions.contains_key(&relay) {
         register(ctx, relay, &row)?;
@@ -240,12 +268,24 @@ pub(crate) fn listen(
     Ok(())
 }
 
+/// Reads our inbox at a relay.
+pub(crate) fn listen_inbox(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    key: &PeerKey,
+) -> Result<(), CoreError> {
+    let deposit = device::deposit_key(ctx.me.secrets.inbox_deposit(), key);
+    let keys =
+        QueueKeys::from_seeds(&deposit.to_bytes(), &ctx.me.secrets.inbox_read_key(key).to_bytes());
+    listen(ctx, relay, Target::Inbox, &keys)
+}
+
 /// Stops reading a queue everywhere.
 pub(crate) fn unlisten(ctx: &mut Ctx<'_>, target: Target) -> Result<(), CoreError> {
-    for (relay, row) in all(ctx.kv)? {
+    for (relay, _) in all(ctx.kv)? {
         let key = reader_key(relay, target);
         let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else { continue };
-        let queue = QueueKeys::derive(&reader.secret, &row.key).id();
+        let queue = reader.keys().id();
         let reader_key = ReaderKey::from_seed(&reader.reader);
         if let Some(session) = ctx.live.sessions.get(&relay) {
             let request = session.binding.read(queue, &reader_key, ReadOp::Unregister);
@@ -277,7 +317,7 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
         limits: hello.limits,
         next_request: 1,
         pending: BTreeMap::new(),
-        subscriptions: BTreeMap::new(),
+        queues: BTreeMap::new(),
     };
     ctx.live.sessions.insert(number, session);
     set_health(ctx, number, &row, RelayState::Connected, None)?;
@@ -365,9 +405,6 @@ pub(crate) fn ask(
     let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
     let number = session.next_request;
     session.next_request += 1;
-    if let Ask::Subscribe(target) | Ask::Watch(target) = &ask {
-        session.subscriptions.insert(number, *target);
-    }
     session.pending.insert(number, (ask, request.asked()));
     ctx.effects.push(Effect::RelaySend { relay: row.key, request: number, body: request });
     Ok(())
@@ -390,7 +427,7 @@ pub(crate) fn deposit(
 pub(crate) fn delete(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    queue: kith_relay::protocol::QueueId,
+    queue: QueueId,
     item: kith_relay::protocol::ItemId,
     token: &kith_relay::protocol::DeleteToken,
 ) -> Result<(), CoreError> {
@@ -404,10 +441,11 @@ pub(crate) fn put_slot(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     conversation: ConvNo,
+    place: u8,
     version: u64,
     value: Vec<u8>,
 ) -> Result<bool, CoreError> {
-    let key = reader_key(relay, Target::Channel(conversation));
+    let key = reader_key(relay, Target::Channel(conversation, place));
     let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else {
         return Ok(false);
     };
@@ -415,9 +453,7 @@ pub(crate) fn put_slot(
     if value.len() as u64 > session.limits.slot_bytes_max {
         return Ok(false);
     }
-    let row: RelayRow = rows::get(ctx.kv, Table::Relays, &relay_key(relay))?
-        .ok_or(CoreError::Refused("an unknown relay"))?;
-    let keys = QueueKeys::derive(&reader.secret, &row.key);
+    let keys = reader.keys();
     let slot_key = ReaderKey::from_seed(&reader.reader);
     let request = session.binding.put_slot(&keys.depositor(), &slot_key, version, value);
     ask(ctx, relay, Ask::Receipt(conversation, version), request)?;
@@ -430,13 +466,8 @@ pub(crate) fn check(ctx: &mut Ctx<'_>, relay: RelayNo, command: u64) -> Result<(
 }
 
 fn register(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(), CoreError> {
-    let (Some(session), Some(row)) = (
-        ctx.live.sessions.get(&relay),
-        rows::get::<RelayRow>(ctx.kv, Table::Relays, &relay_key(relay))?,
-    ) else {
-        return Ok(());
-    };
-    let keys = QueueKeys::derive(&reader.secret, &row.key);
+    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
+    let keys = reader.keys();
     let id = ReaderKey::from_seed(&reader.reader).id();
     let request = session.binding.register(&keys, id, StartAt::Oldest);
     ask(ctx, relay, Ask::Register(reader.target), request)
@@ -444,10 +475,14 @@ fn register(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(),
 
 fn subscribe(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(), CoreError> {
     let target = reader.target;
-    read(ctx, relay, reader, Ask::Subscribe(target), ReadOp::Subscribe {
-        window_items: limits::RELAY_WINDOW_ITEMS,
-    })?;
-    if matches!(target, Target::Channel(_)) {
+    read(
+        ctx,
+        relay,
+        reader,
+        Ask::Subscribe(target),
+        ReadOp::Subscribe { window_items: limits::RELAY_WINDOW_ITEMS },
+    )?;
+    if matches!(target, Target::Channel(..)) {
         read(ctx, relay, reader, Ask::Watch(target), ReadOp::WatchSlots)?;
         read(ctx, relay, reader, Ask::Slots(target), ReadOp::GetSlots { after: None })?;
     }
@@ -461,13 +496,9 @@ fn read(
     what: Ask,
     op: ReadOp,
 ) -> Result<(), CoreError> {
-    let (Some(session), Some(row)) = (
-        ctx.live.sessions.get(&relay),
-        rows::get::<RelayRow>(ctx.kv, Table::Relays, &relay_key(relay))?,
-    ) else {
-        return Ok(());
-    };
-    let queue = QueueKeys::derive(&reader.secret, &row.key).id();
+    let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
+    let queue = reader.keys().id();
+    session.queues.insert(queue, reader.target);
     let request = session.binding.read(queue, &ReaderKey::from_seed(&reader.reader), op);
     ask(ctx, relay, what, request)
 }
@@ -489,10 +520,15 @@ pub(crate) fn reply(
     }
     match ask {
         Ask::Register(target) => registered(ctx, relay, target, reply),
-        Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, request, reply),
+        Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, reply),
         Ask::Slots(target) => slots(ctx, relay, target, reply),
         Ask::Letter(letter) => outbox::deposited(ctx, relay, &row, &letter, reply),
-        Ask::Parcel(parcel) => parcels::deposited(ctx, relay, parcel, reply),
+        Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply),
+        Ask::Record(conversation) => {
+            let stored = matches!(&reply, Ok(Reply::Deposited(deposited))
+                if deposited.outcomes.iter().all(Result::is_ok));
+            outbox::record_stored(ctx, conversation, stored)
+        }
         Ask::Receipt(conversation, version) => {
             receipts::slot_stored(ctx, conversation, version, reply.is_ok())
         }
@@ -530,13 +566,9 @@ fn subscribed(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
-    request: u64,
     reply: Result<Reply, RelayError>,
 ) -> Result<(), CoreError> {
     let Err(error) = reply else { return Ok(()) };
-    if let Some(session) = ctx.live.sessions.get_mut(&relay) {
-        session.subscriptions.remove(&request);
-    }
     if error == RelayError::UnknownReader {
         let key = reader_key(relay, target);
         if let Some(mut reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)?
@@ -550,7 +582,11 @@ fn subscribed(
 }
 
 /// The relay answers but does not serve us: shown, and tried again with the next session.
-fn refused(ctx: &mut Ctx<'_>, relay: RelayNo, error: &RelayError) -> Result<(), CoreError> {
+pub(crate) fn refused(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    error: &RelayError,
+) -> Result<(), CoreError> {
     let Some(row) = rows::get::<RelayRow>(ctx.kv, Table::Relays, &relay_key(relay))? else {
         return Ok(());
     };
@@ -572,9 +608,13 @@ fn slots(
         && let Some(reader) =
             rows::get::<ReaderRow>(ctx.kv, Table::Relays, &reader_key(relay, target))?
     {
-        return read(ctx, relay, &reader, Ask::Slots(target), ReadOp::GetSlots {
-            after: Some(last),
-        });
+        return read(
+            ctx,
+            relay,
+            &reader,
+            Ask::Slots(target),
+            ReadOp::GetSlots { after: Some(last) },
+        );
     }
     Ok(())
 }
@@ -583,47 +623,47 @@ fn slots(
 /// the slot's own signature adds nothing here.
 fn slot_value(ctx: &mut Ctx<'_>, target: Target, value: &[u8]) -> Result<(), CoreError> {
     match target {
-        Target::Channel(_) => inbox::tolerate(inbox::envelope(ctx, None, value)),
-        Target::Inbox | Target::Invite(_) | Target::Contact(_) => Ok(()),
+        Target::Channel(..) => {
+            let result = ctx.attempt(|ctx| inbox::envelope(ctx, None, value));
+            inbox::tolerate(result)
+        }
+        Target::Inbox | Target::Invite(_) => Ok(()),
     }
 }
 
 /// Something was pushed.
-pub(crate) fn push(ctx: &mut Ctx<'_>, key: &PeerKey, push: Push) -> Result<(), CoreError> {
-    let Some((relay, row)) = find(ctx.kv, key)? else { return Ok(()) };
+pub(crate) fn push(
+    ctx: &mut Ctx<'_>,
+    key: &PeerKey,
+    queue: &QueueId,
+    push: Push,
+) -> Result<(), CoreError> {
+    let Some((relay, _)) = find(ctx.kv, key)? else { return Ok(()) };
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let target_of = |subscription: &u64| session.subscriptions.get(subscription).copied();
+    let Some(target) = session.queues.get(queue).copied() else { return Ok(()) };
     match push {
-        Push::Items { subscription, items, .. } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
+        Push::Items { items, .. } => {
             let through = items.last().map(|item| item.seq);
             for item in items {
-                let result = match target {
-                    Target::Channel(_) => inbox::envelope(ctx, None, &item.payload),
-                    Target::Inbox | Target::Invite(_) | Target::Contact(_) => {
-                        parcels::receive(ctx, None, &item.payload)
-                    }
-                };
+                let result = ctx.attempt(|ctx| match target {
+                    Target::Channel(..) => inbox::envelope(ctx, None, &item.payload),
+                    Target::Inbox | Target::Invite(_) => parcels::receive(ctx, None, &item.payload),
+                });
                 inbox::tolerate(result)?;
             }
             let Some(through) = through else { return Ok(()) };
-            acknowledge(ctx, relay, &row, target, through)
+            acknowledge(ctx, relay, target, through)
         }
-        Push::Slots { subscription, slots } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
+        Push::Slots { slots, .. } => {
             slots.iter().try_for_each(|slot| slot_value(ctx, target, &slot.value))
         }
-        Push::Ended { subscription, reason } => {
-            let Some(target) = target_of(&subscription) else { return Ok(()) };
-            subscribed(ctx, relay, target, subscription, Err(reason))
-        }
+        Push::Ended { reason, .. } => subscribed(ctx, relay, target, Err(reason)),
     }
 }
 
 fn acknowledge(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    row: &RelayRow,
     target: Target,
     through: u64,
 ) -> Result<(), CoreError> {
@@ -631,7 +671,7 @@ fn acknowledge(
     // A reader given up while its items were handled (a used invite) has no cursor any more.
     let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else { return Ok(()) };
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let queue = QueueKeys::derive(&reader.secret, &row.key).id();
+    let queue = reader.keys().id();
     let op = ReadOp::Acknowledge { epoch: session.epoch, through };
     let request = session.binding.read(queue, &ReaderKey::from_seed(&reader.reader), op);
     ask(ctx, relay, Ask::Forget, request)

@@ -18,3 +18,6 @@ mod signed;
 
 pub use secret::Secret32;
 pub use signed::{IdentityError, Signed, Statement, Verified};
+
+#[cfg(test)]
+mod tests;

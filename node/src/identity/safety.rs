@@ -77,7 +77,10 @@ mod tests {
         assert_eq!(number.digits().len(), 60);
         assert_eq!(number.groups().count(), 12);
         // Golden: people wrote it down.
-        assert_eq!(number.to_string(), "GOLDEN_SAFETY");
+        assert_eq!(
+            number.to_string(),
+            "46491 89003 04454 93550 84467 87826 56012 60891 76954 96043 42367 84334"
+        );
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl<T: Statement> Signed<T> {
     /// Checks and signs a record of this device.
     ///
     /// Fails where a receiver would: on limits, and on a key other than the record's signer.
-    pub fn new(content: T, key: &SigningKey) -> Result<Verified<T>, IdentityError> {
+    pub fn sign(content: T, key: &SigningKey) -> Result<Verified<T>, IdentityError> {
         content.check()?;
         if content.signer().0 != key.verifying_key().to_bytes() {
             return Err(IdentityError::Signature);

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p::Stream;
 use tokio::sync::{Semaphore, mpsc};
@@ -67,6 +68,16 @@ impl Links {
         self.lock().peers.contains_key(peer)
     }
 
+    /// Closes every stream.
+    pub(super) fn close_all(&self) {
+        let mut open = self.lock();
+        let peers: Vec<PeerKey> = open.peers.keys().copied().collect();
+        for peer in peers {
+            open.peers.remove(&peer);
+            let _ = self.events.send(NetEvent::PeerDown { peer });
+        }
+    }
+
     /// Takes a stream over until it ends.
     pub(super) fn adopt(&self, peer: PeerKey, address: String, stream: Stream) {
         let (outgoing, queue) = mpsc::channel(limits::FRAMES_QUEUED_PER_LINK);
@@ -97,19 +108,18 @@ impl Links {
         stream: Stream,
         mut queue: mpsc::Receiver<Vec<u8>>,
     ) -> std::io::Result<()> {
-        let codec = LengthDelimitedCodec::builder()
-            .max_frame_length(limits::FRAME_BYTES_MAX)
-            .new_codec();
+        let codec =
+            LengthDelimitedCodec::builder().max_frame_length(limits::FRAME_BYTES_MAX).new_codec();
         let (mut sink, mut frames) = Framed::new(stream.compat(), codec).split();
         let write = async {
             while let Some(bytes) = queue.recv().await {
-                sink.feed(bytes.into()).await?;
+                sink.feed(Bytes::from(bytes)).await?;
                 while let Ok(more) = queue.try_recv() {
-                    sink.feed(more.into()).await?;
+                    sink.feed(Bytes::from(more)).await?;
                 }
-                sink.flush().await?;
+                SinkExt::<Bytes>::flush(&mut sink).await?;
             }
-            sink.close().await
+            SinkExt::<Bytes>::close(&mut sink).await
         };
         let read = async {
             while let Some(frame) = frames.next().await {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use kith_relay::{client, protocol};
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,13 +59,14 @@ impl Keeper {
         let mut failures = 0u32;
         loop {
             let why = match self.open().await {
-                Ok((hello, client, pushes)) => {
+                Ok((client, pushes)) => {
                     failures = 0;
                     // What was asked of an earlier session is asked again by whoever needs it.
                     while requests.try_recv().is_ok() {}
                     if self.circuit {
                         self.swarm.reserve(address::circuit(&self.address, &self.relay));
                     }
+                    let hello = client.hello().clone();
                     let _ = self.events.send(NetEvent::RelayUp { relay: self.relay, hello });
                     self.serve(client, pushes, &mut requests).await
                 }
@@ -85,13 +87,54 @@ impl Keeper {
         }
     }
 
-    async fn open(
-        &self,
-    ) -> Result<(protocol::Hello, client::Client, client::Pushes), String> {
+    async fn open(&self) -> Result<(client::Client, client::Pushes), String> {
         let (done, connected) = oneshot::channel();
         self.swarm.dial(self.relay, vec![self.address.clone()], Some(done));
         connected.await.map_err(|_| "the network is shutting down".to_owned())??;
         let stream = self.swarm.open(&self.relay, protocol::PROTOCOL_NAME).await?;
-        client::connect(stream).await.map_err(|error| error.to_string())
+        client::connect(stream, self.relay, client::Options::default())
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Carries requests, answers and pushes until the session ends; says why it did.
+    async fn serve(
+        &self,
+        client: client::Client,
+        mut pushes: client::Pushes,
+        requests: &mut mpsc::UnboundedReceiver<(u64, protocol::Request)>,
+    ) -> String {
+        let mut answers = FuturesUnordered::new();
+        loop {
+            let event = tokio::select! {
+                asked = requests.recv() => {
+                    let Some((number, request)) = asked else { return String::new() };
+                    let client = client.clone();
+                    answers.push(async move { (number, client.request(request).await) });
+                    continue;
+                }
+                Some((request, answer)) = answers.next() => {
+                    let reply = answer.map_err(refusal);
+                    NetEvent::RelayReply { relay: self.relay, request, reply }
+                }
+                pushed = pushes.next() => match pushed {
+                    Ok(client::Pushed { queue, push, .. }) => {
+                        NetEvent::RelayPush { relay: self.relay, queue, push }
+                    }
+                    Err(error) => return error.to_string(),
+                },
+            };
+            if self.events.send(event).is_err() {
+                return String::new();
+            }
+        }
+    }
+}
+
+/// What a request that got no answer is treated as: one to be repeated later.
+fn refusal(error: client::ClientError) -> protocol::RelayError {
+    match error {
+        client::ClientError::Refused(error) => error,
+        _ => protocol::RelayError::Closing,
     }
 }

@@ -301,10 +301,10 @@ impl Txn {
 
 impl Drop for Txn {
     fn drop(&mut self) {
-        if let Some(txn) = self.txn.take() {
-            if let Err(error) = guarded(|| txn.abort()) {
-                self.health.fault("file", error);
-            }
+        if let Some(txn) = self.txn.take()
+            && let Err(error) = guarded(|| txn.abort())
+        {
+            self.health.fault("file", error);
         }
     }
 }

@@ -210,7 +210,7 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
 
 #[test]
 fn a_full_disk_harms_nothing_and_is_survived() {
-    for spare_pages in [0, 1, 2, 3, 5, 8, 13, 21] {
+    for spare_pages in [0, 1, 3, 8, 21] {
         let disk = Shared::default();
         let store = disk.create();
         store.write(put(Table::Entries, b"before", b"here")).unwrap();
@@ -218,7 +218,7 @@ fn a_full_disk_harms_nothing_and_is_survived() {
             let mut disk = disk.0.lock().unwrap();
             disk.pages_max = Some(disk.pages.len() + spare_pages);
         }
-        let big = put(Table::Bodies, b"big", &vec![1; 600_000]);
+        let big = put(Table::Bodies, b"big", &vec![1; 200_000]);
         assert_eq!(store.write(big.clone()), Err(KvError::DiskFull), "{spare_pages}");
         assert_eq!(store.write(big.clone()), Err(KvError::DiskFull), "{spare_pages}");
         let now = store.snapshot().unwrap();
@@ -232,7 +232,7 @@ fn a_full_disk_harms_nothing_and_is_survived() {
         let store = disk.open().unwrap();
         let now = store.snapshot().unwrap();
         assert_eq!(now.get(Table::Entries, b"before").unwrap(), Some(b"here".to_vec()));
-        assert_eq!(now.get(Table::Bodies, b"big").unwrap().map(|value| value.len()), Some(600_000));
+        assert_eq!(now.get(Table::Bodies, b"big").unwrap().map(|value| value.len()), Some(200_000));
     }
 }
 
@@ -319,7 +319,7 @@ fn damaged_files_are_errors_and_never_panics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     let store = Store::create(&path, &key(), Changes::new()).unwrap();
-    for batch in 0u32..20 {
+    for batch in 0u32..5 {
         let mut changes = Changes::new();
         for row in batch * 20..batch * 20 + 20 {
             changes.extend(put(Table::Entries, &row.to_be_bytes(), &text_of(0, row)));
@@ -331,7 +331,7 @@ fn damaged_files_are_errors_and_never_panics() {
     let sound = fs::read(&path).unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut refused = 0;
-    for round in 0..300 {
+    for round in 0..120 {
         let mut bytes = sound.clone();
         match round % 3 {
             0 => bytes.truncate(rng.next_u32() as usize % bytes.len()),
@@ -352,7 +352,7 @@ fn damaged_files_are_errors_and_never_panics() {
             Err(_) => refused += 1,
             Ok(store) => {
                 if let Ok(now) = store.snapshot() {
-                    for row in 0u32..400 {
+                    for row in 0u32..100 {
                         if let Ok(Some(value)) = now.get(Table::Entries, &row.to_be_bytes()) {
                             assert_eq!(value, text_of(0, row), "round {round}: a wrong value");
                         }

@@ -34,6 +34,17 @@ impl QueueKeys {
         Self { deposit: seed("kith/queue/deposit/1"), read: seed("kith/queue/read/1") }
     }
 
+    /// Keys that were made or derived elsewhere, such as those of an inbox, whose depositors must
+    /// not read.
+    pub fn from_seeds(deposit: &[u8; 32], read: &[u8; 32]) -> Self {
+        Self { deposit: SigningKey::from_bytes(deposit), read: SigningKey::from_bytes(read) }
+    }
+
+    /// The seeds of the deposit and the read key, to be stored.
+    pub fn to_seeds(&self) -> [Zeroizing<[u8; 32]>; 2] {
+        [Zeroizing::new(self.deposit.to_bytes()), Zeroizing::new(self.read.to_bytes())]
+    }
+
     /// The public keys.
     pub fn address(&self) -> QueueAddress {
         QueueAddress {

@@ -1,0 +1,146 @@
+//! The way from a command to the device: a running node if there is one, else the profile itself.
+//!
+//! Everything the command line needs of the driver, the demo and the relay passes through here.
+
+use std::{sync::Arc, time::Duration};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::args::Global;
+use crate::{
+    api::{
+        backend::Backend,
+        client::Client,
+        error::{ApiError, ErrorCode},
+    },
+    clock,
+    driver::Local,
+    core::me::{self, Me},
+    kv::{MemoryKv, Overlay},
+    profile::{KeySource, Profile},
+    store::{StoreError, fill_random},
+};
+
+/// How long a command waits for a node that is just starting, or for another command.
+const BUSY_MS_MAX: u64 = 5_000;
+const BUSY_RETRY_MS: u64 = 50;
+
+/// Who answers a command.
+pub(super) struct Device {
+    pub(super) backend: Arc<dyn Backend>,
+    /// Whether it is a running node.
+    pub(super) running: bool,
+}
+
+/// The profile that is meant.
+pub(super) fn profile(global: &Global) -> Result<Profile, ApiError> {
+    Ok(match &global.profile {
+        Some(folder) => Profile::at(folder)?,
+        None => Profile::at_default()?,
+    })
+}
+
+/// Reaches the device of the profile.
+pub(super) async fn reach(global: &Global) -> Result<Device, ApiError> {
+    let profile = profile(global)?;
+    if !profile.exists() {
+        return Err(StoreError::NotFound.into());
+    }
+    let socket = profile.socket_path()?;
+    let deadline = Instant::now() + Duration::from_millis(BUSY_MS_MAX);
+    loop {
+        match Client::connect(&socket).await {
+            Ok(client) => return Ok(Device { backend: Arc::new(client), running: true }),
+            Err(error) if error.code == ErrorCode::NotRunning => {}
+            Err(error) => return Err(error),
+        }
+        match open(&profile, &global.key_source()) {
+            Ok(backend) => return Ok(Device { backend, running: false }),
+            // The store is held: its holder will answer soon, or let go.
+            Err(error) if error.code == ErrorCode::ProfileInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(BUSY_RETRY_MS)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reaches a running node, for what nothing else can do.
+pub(super) async fn reach_running(global: &Global, what: &str) -> Result<Device, ApiError> {
+    let device = reach(global).await?;
+    if device.running { Ok(device) } else { Err(ApiError::not_running(what)) }
+}
+
+/// A device that was just made.
+pub(super) struct NewDevice {
+    pub(super) user: String,
+    pub(super) device: String,
+    pub(super) words: Zeroizing<String>,
+}
+
+/// Makes a user with this device as its first, and the profile that holds it.
+pub(super) fn create(
+    profile: &Profile,
+    key: &KeySource,
+    name: &str,
+) -> Result<NewDevice, ApiError> {
+    let empty = MemoryKv::default();
+    let mut rows = Overlay::new(&empty);
+    let root = Me::create(&mut rows, &mut entropy()?, clock::now_ms(), name)?;
+    let me = Me::load(&rows)?.ok_or_else(|| ApiError::internal("a new device is not there"))?;
+    profile.create(key, rows.into_changes())?;
+    Ok(NewDevice { user: me.user.to_string(), device: me.device.to_string(), words: root.words() })
+}
+
+/// The 24 words, as long as nobody confirmed them.
+pub(super) fn kept_words(
+    profile: &Profile,
+    key: &KeySource,
+) -> Result<Option<Zeroizing<String>>, ApiError> {
+    let store = profile.open(key)?;
+    Ok(me::root(&store.snapshot()?)?.map(|root| root.words()))
+}
+
+/// Forgets the words: the paper or file is the only copy from now on.
+pub(super) fn forget_words(profile: &Profile, key: &KeySource) -> Result<(), ApiError> {
+    let store = profile.open(key)?;
+    let mut txn = store.begin()?;
+    me::forget_root(&mut txn)?;
+    Ok(txn.commit()?)
+}
+
+/// Random numbers seeded by the operating system.
+fn entropy() -> Result<ChaCha20Rng, ApiError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    fill_random(&mut seed[..])?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
+/// Opens the profile for one command.
+fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError> {
+    Ok(Arc::new(Local::open(profile.open(key)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_stay_until_they_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = Profile::at(folder.path()).unwrap();
+        let key = KeySource::Default;
+        let made = create(&profile, &key, "Ana").unwrap();
+        assert_eq!(made.words.split(' ').count(), 24);
+        assert_eq!(*kept_words(&profile, &key).unwrap().unwrap(), *made.words);
+        forget_words(&profile, &key).unwrap();
+        assert!(kept_words(&profile, &key).unwrap().is_none());
+        let me = Me::load(&profile.open(&key).unwrap().snapshot().unwrap()).unwrap().unwrap();
+        assert_eq!((me.name.as_str(), me.user.to_string()), ("Ana", made.user));
+        let again = create(&profile, &key, "Ben").map(|_| ()).unwrap_err();
+        assert_eq!(again.code, ErrorCode::ProfileExists);
+    }
+}

@@ -1,0 +1,208 @@
+//! Commands of local programs: names are resolved, work is done elsewhere, answers are given here.
+
+use super::{
+    CoreError, Ctx, address, channels, chat,
+    history::{ConvNo, Draft, History},
+    parcels, people, receipts, relays, reply,
+    rows::RelayNo,
+    views::{self, View},
+};
+use crate::{
+    api::{
+        error::{ApiError, ErrorCode},
+        types::{Request, Sent},
+    },
+    limits,
+};
+use kith_crdt::id::EntryId;
+
+/// Carries out one command.
+pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), CoreError> {
+    match request {
+        Request::Invite { expires_s } => {
+            let invite = parcels::give(ctx, expires_s)?;
+            reply(ctx, id, &invite);
+        }
+        Request::Accept { link } => {
+            let accepted = parcels::take(ctx, &link)?;
+            reply(ctx, id, &accepted);
+        }
+        Request::Send { chat, text } => {
+            let conversation = view(ctx).chat(&chat)?;
+            let sent = write(
+                ctx,
+                conversation,
+                Draft::Text { text, reply_to: None, expires_ms: None },
+                None,
+            )?;
+            reply(ctx, id, &sent);
+        }
+        Request::Reply { message, text } => {
+            let (conversation, target) = view(ctx).entry(&message)?;
+            let draft = Draft::Text { text, reply_to: Some(target), expires_ms: None };
+            let sent = write(ctx, conversation, draft, None)?;
+            reply(ctx, id, &sent);
+        }
+        Request::Edit { message, text } => {
+            let (conversation, target) = view(ctx).entry(&message)?;
+            let sent = write(ctx, conversation, Draft::Edit { target, text }, Some(target))?;
+            reply(ctx, id, &sent);
+        }
+        Request::Delete { message, for_me } => delete(ctx, id, &message, for_me)?,
+        Request::React { message, emoji, remove } => {
+            let (conversation, target) = view(ctx).entry(&message)?;
+            let draft = Draft::React { target, emoji, add: !remove };
+            let sent = write(ctx, conversation, draft, Some(target))?;
+            reply(ctx, id, &sent);
+        }
+        Request::MarkRead { chat, upto } => mark_read(ctx, id, &chat, upto.as_deref())?,
+        Request::RelayAdd { addr, check } => relay_add(ctx, id, &addr, check)?,
+        Request::RelayRemove { relay } => relay_remove(ctx, id, &relay)?,
+        Request::Name { contact, nickname } => name(ctx, id, &contact, &nickname)?,
+        Request::Verify { contact, mark } => verify(ctx, id, &contact, mark)?,
+        other => {
+            let answer = views::answer(&view(ctx), &other)?;
+            reply(ctx, id, &answer);
+        }
+    }
+    Ok(())
+}
+
+fn view<'a>(ctx: &'a Ctx<'_>) -> View<'a> {
+    View { now_ms: ctx.now_ms, kv: &*ctx.kv, me: ctx.me, live: ctx.live }
+}
+
+/// Writes an entry. `about` is the message it is about, if it is not one itself.
+fn write(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    draft: Draft,
+    about: Option<EntryId>,
+) -> Result<Sent, CoreError> {
+    let appended = chat::append(ctx, conversation, draft)?;
+    let id = about.unwrap_or(appended.id);
+    let state = match History::new(ctx.kv).place(&id)? {
+        Some((_, place)) if place.log.device == ctx.me.device => {
+            views::own_state(ctx, conversation, &place)?
+        }
+        _ => crate::api::types::State::Queued,
+    };
+    Ok(Sent {
+        id: id.to_string(),
+        chat: channels::conversation_id(ctx.kv, conversation)?.to_string(),
+        entry: Some(appended.id.to_string()),
+        state,
+    })
+}
+
+fn delete(ctx: &mut Ctx<'_>, id: u64, message: &str, for_me: bool) -> Result<(), CoreError> {
+    let (conversation, target) = view(ctx).entry(message)?;
+    let sent = if for_me {
+        chat::hide(ctx, conversation, &target)?;
+        Sent {
+            id: target.to_string(),
+            chat: channels::conversation_id(ctx.kv, conversation)?.to_string(),
+            entry: None,
+            state: crate::api::types::State::Queued,
+        }
+    } else {
+        write(ctx, conversation, Draft::Delete { target }, Some(target))?
+    };
+    reply(ctx, id, &sent);
+    Ok(())
+}
+
+fn mark_read(ctx: &mut Ctx<'_>, id: u64, chat: &str, upto: Option<&str>) -> Result<(), CoreError> {
+    let conversation = view(ctx).chat(chat)?;
+    let upto = match upto {
+        Some(message) => Some(view(ctx).entry(message)?.1),
+        None => view(ctx).newest(conversation)?.map(|row| row.view.id),
+    };
+    let read = match upto {
+        Some(upto) => chat::with_history(ctx, |history| history.mark_read(conversation, &upto))?,
+        None => 0,
+    };
+    if read > 0 {
+        receipts::due(ctx, conversation)?;
+        channels::changed(ctx, conversation)?;
+    }
+    let chat = views::chat_of(ctx, conversation)?;
+    reply(ctx, id, &chat);
+    Ok(())
+}
+
+fn relay_add(ctx: &mut Ctx<'_>, id: u64, text: &str, check: bool) -> Result<(), CoreError> {
+    let (key, address) = address::split(text).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidAddress, error).hint(
+            "use the line the relay prints at its start: /ip4/203.0.113.7/tcp/4001/p2p/12D3Koo…",
+        )
+    })?;
+    if check && !ctx.live.running {
+        let error = ApiError::not_running("asking the relay whether it works");
+        return Err(error.hint("start `kith up`, or add it unasked with --no-check").into());
+    }
+    let homes = relays::homes(ctx.kv)?;
+    if homes.len() >= limits::HOME_RELAYS_MAX && !homes.iter().any(|(_, row)| row.key == key) {
+        let error = ApiError::new(ErrorCode::Limit, "there are four relays already")
+            .hint("remove one with `kith relay remove`");
+        return Err(error.into());
+    }
+    let number = relays::learn(ctx, &key, &address, true)?;
+    relays::listen_inbox(ctx, number, &key)?;
+    channels::announce_record(ctx)?;
+    if check {
+        return relays::check(ctx, number, id);
+    }
+    let row = relays::row(ctx.kv, number)?.ok_or(CoreError::Refused("a relay that is gone"))?;
+    let info = relays::info(ctx.live.health.get(&number), &row);
+    reply(ctx, id, &info);
+    Ok(())
+}
+
+fn relay_remove(ctx: &mut Ctx<'_>, id: u64, text: &str) -> Result<(), CoreError> {
+    let found: Vec<(RelayNo, relays::RelayRow)> = relays::homes(ctx.kv)?
+        .into_iter()
+        .filter(|(_, row)| {
+            let full = address::with_peer(&row.address, &row.key);
+            full == text.trim() || address::peer_id(&row.key).starts_with(text.trim())
+        })
+        .collect();
+    let [(number, row)] = found.as_slice() else {
+        let error = ApiError::new(ErrorCode::UnknownRelay, format_args!("no relay {text:?}"))
+            .hint("`kith relay ls` lists them; give the whole address or the peer id");
+        return Err(error.into());
+    };
+    let info = relays::info(ctx.live.health.get(number), row);
+    relays::forget(ctx, *number, row)?;
+    channels::announce_record(ctx)?;
+    reply(ctx, id, &info);
+    Ok(())
+}
+
+fn name(ctx: &mut Ctx<'_>, id: u64, contact: &str, nickname: &str) -> Result<(), CoreError> {
+    let (number, mut row) = view(ctx).contact(contact)?;
+    let nickname = nickname.trim();
+    if nickname.len() > crate::identity::limits::NAME_BYTES_MAX
+        || nickname.chars().any(char::is_control)
+    {
+        let error = ApiError::new(ErrorCode::InvalidName, "this name can not be used")
+            .hint("at most 64 bytes, without control characters");
+        return Err(error.into());
+    }
+    row.nickname = (!nickname.is_empty()).then(|| nickname.to_owned());
+    people::put_contact(ctx, number, &row)?;
+    let shown = people::shown(ctx.kv, &|peer| ctx.live.peers.contains_key(peer), &row)?;
+    reply(ctx, id, &shown);
+    Ok(())
+}
+
+fn verify(ctx: &mut Ctx<'_>, id: u64, contact: &str, mark: Option<bool>) -> Result<(), CoreError> {
+    let (number, mut row) = view(ctx).contact(contact)?;
+    if let Some(mark) = mark {
+        row.verified_at_ms = mark.then_some(ctx.now_ms);
+        people::put_contact(ctx, number, &row)?;
+    }
+    let answer = views::verification(ctx.me, &row);
+    reply(ctx, id, &answer);
+    Ok(())
+}

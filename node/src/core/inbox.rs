@@ -1,0 +1,153 @@
+//! What comes in for a conversation: opened, verified, and handed on by its kind.
+//!
+//! ```text
+//! frame ─▶ envelope ─▶ letter ─▶ signed entries ─▶ history
+//!                  ├─▶ receipt ─▶ ledger
+//!                  ├─▶ record  ─▶ people
+//!                  └─▶ want, range ─▶ sync
+//! ```
+
+use kith_crdt::{body::Body, entry::Verified};
+
+use super::{
+    CoreError, Ctx, channels, chat,
+    envelope::{self, Inner},
+    frame::Frame,
+    history::{BodyAnswer, ConvNo, Range},
+    io::PeerKey,
+    letter::Letter,
+    parcels, people, receipts, sync,
+};
+use crate::{
+    identity::record::SignedDeviceRecord,
+    mls::{Mls, error::OpenError},
+};
+use kith_crdt::id::NodeId;
+
+/// Refusing what a peer or relay sent must not undo the rest of an input; a failing store must.
+pub(crate) fn tolerate(result: Result<(), CoreError>) -> Result<(), CoreError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(CoreError::Kv(error @ (crate::kv::KvError::Io(_) | crate::kv::KvError::DiskFull))) => {
+            Err(error.into())
+        }
+        Err(error) => {
+            tracing::debug!(%error, "dropped");
+            Ok(())
+        }
+    }
+}
+
+/// A frame came from a peer.
+pub(crate) fn frame(ctx: &mut Ctx<'_>, peer: &PeerKey, bytes: &[u8]) -> Result<(), CoreError> {
+    let frame = Frame::decode(bytes).map_err(|_| CoreError::Refused("a malformed frame"));
+    let result = frame.and_then(|frame| {
+        ctx.attempt(|ctx| match frame {
+            Frame::Envelope(bytes) => envelope(ctx, Some(peer), &bytes),
+            Frame::Parcel(bytes) => parcels::receive(ctx, Some(peer), &bytes),
+        })
+    });
+    tolerate(result)
+}
+
+/// An envelope came, from a peer or out of a queue.
+pub(crate) fn envelope(
+    ctx: &mut Ctx<'_>,
+    from: Option<&PeerKey>,
+    bytes: &[u8],
+) -> Result<(), CoreError> {
+    let tag = envelope::tag_of(bytes).ok_or(CoreError::Refused("a short envelope"))?;
+    let Some((conversation, routing)) = channels::by_tag(ctx.kv, &tag)? else {
+        return Err(CoreError::Refused("an envelope of no conversation of ours"));
+    };
+    let inner =
+        routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
+    match inner {
+        Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
+        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &bytes),
+        Inner::Record(bytes) => record(ctx, conversation, &bytes),
+        Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
+        Inner::Range(bytes) => sync::answered(ctx, conversation, &bytes),
+    }
+}
+
+fn letter(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    node: &NodeId,
+    message: &[u8],
+) -> Result<(), CoreError> {
+    let opened = match Mls::new(ctx.kv, ctx.rng).open(node, message) {
+        Ok(opened) => opened,
+        // It came twice, by two routes: what was in it is here.
+        Err(OpenError::Consumed | OpenError::Own) => return receipts::due(ctx, conversation),
+        Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {
+            return Err(error.into());
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a letter does not open");
+            return Err(CoreError::Refused("a letter that does not open"));
+        }
+    };
+    let plaintext = zeroize::Zeroizing::new(opened.plaintext);
+    let Letter::Entries(carried) =
+        Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
+    let id = channels::conversation_id(ctx.kv, conversation)?;
+    for carried in carried {
+        let verified = carried.entry.verify(&id);
+        let result = match verified {
+            Ok(verified) => ctx.attempt(|ctx| accept(ctx, conversation, &verified, carried.body)),
+            Err(_) => Err(CoreError::Refused("an entry that is not rightly signed")),
+        };
+        tolerate(result)?;
+    }
+    receipts::due(ctx, conversation)
+}
+
+/// Takes one verified entry into the history.
+pub(crate) fn accept(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    entry: &Verified,
+    body: Option<Body>,
+) -> Result<(), CoreError> {
+    let accepted = chat::with_history(ctx, |history| history.accept(conversation, entry, body))?;
+    chat::follow(ctx, conversation, &accepted.applied, &accepted.changed)
+}
+
+/// Takes a verified range into the history; whether anything in it was new.
+pub(crate) fn accept_range(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    range: Range,
+) -> Result<bool, CoreError> {
+    let bodies = range.bodies.into_iter().filter_map(|(seq, answer)| match answer {
+        BodyAnswer::Body(body) => Some((seq, body)),
+        // The deletion is an entry too: it comes by its own log and says so itself.
+        BodyAnswer::ErasedBy(_) => None,
+    });
+    let bodies = bodies.collect();
+    let accepted = chat::with_history(ctx, |history| {
+        history.accept_block(conversation, &range.block, bodies)
+    })?;
+    chat::follow(ctx, conversation, &accepted.applied, &accepted.changed)?;
+    Ok(!accepted.applied.is_empty() || !accepted.changed.is_empty())
+}
+
+fn record(ctx: &mut Ctx<'_>, conversation: ConvNo, bytes: &[u8]) -> Result<(), CoreError> {
+    let record = SignedDeviceRecord::decode(bytes)
+        .map_err(|_| CoreError::Refused("a malformed device record"))?
+        .verify()
+        .map_err(|_| CoreError::Refused("a device record that is not rightly signed"))?;
+    if record.device == ctx.me.device {
+        return Ok(());
+    }
+    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+        Ok(governance.live_devices().get(&record.device) == Some(&record.user))
+    })?;
+    if !belongs {
+        return Err(CoreError::Refused("a device record of a stranger"));
+    }
+    people::learn(ctx, &record)?;
+    Ok(())
+}

@@ -1,0 +1,410 @@
+//! Receipts: what a device has of a conversation, signed by it. Nothing else counts as delivered.
+//!
+//! ```text
+//! Ledger  [0][conversation][device]                          its newest receipt
+//!         [1][conversation][device][0 had | 1 read][life][below]   when it got that far
+//!         [2][conversation]                                  our own newest receipt
+//! Outbox  [3][conversation]                                  ours is to be told
+//! ```
+//!
+//! A receipt states everything a device has, so the newest replaces all before it: it goes to
+//! connected devices directly and into the device's latest-wins slot at relays.
+
+use std::collections::BTreeMap;
+
+use kith_crdt::{
+    have::Have,
+    id::{ConversationId, DeviceId, LogId, LogKind},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CoreError, Ctx, channels, chat,
+    envelope::Inner,
+    history::{ConvNo, History},
+    io::PeerKey,
+    live::Timer,
+    outbox, parcels, people, relays,
+    rows::{self, PeerNo},
+    sync,
+};
+use crate::{
+    api::{error::ApiError, types::State},
+    identity::{IdentityError, Signed, Statement},
+    kv::{KvError, KvRead, Table},
+    limits,
+};
+use kith_crdt::canonical::DecodeError;
+
+/// What a device has of a conversation and what its user has read there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Whose receipt; signs it.
+    pub device: DeviceId,
+    /// Counts the device's receipts; the higher one holds.
+    pub sequence: u64,
+    /// What it has of each log.
+    pub haves: Vec<(LogId, Have)>,
+    /// Below which sequence number messages of a log were read; left out if the user keeps that
+    /// private.
+    pub reads: Vec<(LogId, u64)>,
+}
+
+impl Statement for Receipt {
+    const CONTEXT: &'static str = "kith/receipt/1";
+    const BYTES_MAX: usize = limits::RECEIPT_BYTES_MAX;
+
+    fn signer(&self) -> DeviceId {
+        self.device
+    }
+
+    fn check(&self) -> Result<(), IdentityError> {
+        if self.haves.len().max(self.reads.len()) > limits::RECEIPT_LOGS_MAX {
+            return Err(DecodeError::Limit("the list of logs").into());
+        }
+        if !self.haves.iter().all(|(_, have)| have.is_valid()) {
+            return Err(IdentityError::Field("a have-vector"));
+        }
+        Ok(())
+    }
+}
+
+/// `Ledger` `[0][conversation][device]`.
+#[derive(Clone, Serialize, Deserialize)]
+struct ReceiptRow {
+    sequence: u64,
+    haves: Vec<(LogId, Have)>,
+    reads: Vec<(LogId, u64)>,
+    at_ms: u64,
+}
+
+/// `Ledger` `[2][conversation]`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OwnRow {
+    sequence: u64,
+    /// The hash of what it said: the same is not said twice to relays.
+    said: [u8; 32],
+    signed: Vec<u8>,
+}
+
+/// What a ledger row tells of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// The device has it.
+    Had,
+    /// Its user has read it.
+    Read,
+}
+
+fn receipt_key(conversation: ConvNo, device: PeerNo) -> Vec<u8> {
+    rows::key(&[&[0], &conversation.0.to_be_bytes(), &device.0.to_be_bytes()])
+}
+
+fn mark_prefix(conversation: ConvNo, device: PeerNo, reached: Reached, log: &LogId) -> Vec<u8> {
+    let reached = u8::from(reached == Reached::Read);
+    rows::key(&[
+        &[1],
+        &conversation.0.to_be_bytes(),
+        &device.0.to_be_bytes(),
+        &[reached],
+        &log.incarnation.0.to_be_bytes(),
+    ])
+}
+
+fn own_key(conversation: ConvNo) -> Vec<u8> {
+    rows::key(&[&[2], &conversation.0.to_be_bytes()])
+}
+
+fn due_key(conversation: ConvNo) -> Vec<u8> {
+    rows::key(&[&[3], &conversation.0.to_be_bytes()])
+}
+
+fn row(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<Option<ReceiptRow>, KvError> {
+    rows::get(kv, Table::Ledger, &receipt_key(conversation, device))
+}
+
+/// The first place of a log from which on something is missing.
+fn whole(have: &Have) -> u64 {
+    have.holes.first().map_or(have.full, |(start, _)| *start)
+}
+
+fn of_log<T>(list: &[(LogId, T)], log: &LogId) -> Option<T>
+where
+    T: Clone,
+{
+    list.iter().find(|(id, _)| id == log).map(|(_, value)| value.clone())
+}
+
+/// Up to where a device acknowledged a log without gaps.
+pub(crate) fn acknowledged(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+    log: &LogId,
+) -> Result<u64, KvError> {
+    let Some(row) = row(kv, conversation, device)? else { return Ok(0) };
+    Ok(of_log(&row.haves, log).map_or(0, |have| whole(&have)))
+}
+
+/// Up to where every known device of the conversation acknowledged a log.
+pub(crate) fn all_acknowledged(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    log: &LogId,
+) -> Result<u64, KvError> {
+    let mut all = u64::MAX;
+    for device in channels::known_devices(kv, conversation)? {
+        all = all.min(acknowledged(kv, conversation, device, log)?);
+    }
+    Ok(if all == u64::MAX { 0 } else { all })
+}
+
+/// How far a device got with a place of one of our logs, and when.
+pub(crate) fn standing(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+    log: &LogId,
+    seq: u64,
+) -> Result<Option<(Reached, Option<u64>)>, KvError> {
+    let Some(row) = row(kv, conversation, device)? else { return Ok(None) };
+    let has = of_log(&row.haves, log).is_some_and(|have| have.has_body(seq));
+    let read = of_log(&row.reads, log).is_some_and(|below| seq < below);
+    let reached = match (has, read) {
+        (_, true) => Reached::Read,
+        (true, false) => Reached::Had,
+        (false, false) => return Ok(None),
+    };
+    let prefix = mark_prefix(conversation, device, reached, log);
+    let start = rows::key(&[&prefix, &(seq + 1).to_be_bytes()]);
+    let found = kv.scan(Table::Ledger, &start, &rows::after_prefix(&prefix), false, 1)?;
+    let at_ms = match found.first() {
+        Some((_, bytes)) => Some(rows::decode::<u64>(Table::Ledger, bytes)?),
+        None => None,
+    };
+    Ok(Some((reached, at_ms)))
+}
+
+/// Up to where others say that logs go.
+pub(crate) fn claimed(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+) -> Result<BTreeMap<LogId, u64>, KvError> {
+    let mut claimed = BTreeMap::new();
+    for device in channels::known_devices(kv, conversation)? {
+        let Some(row) = row(kv, conversation, device)? else { continue };
+        for (log, have) in row.haves {
+            let end = claimed.entry(log).or_insert(0);
+            *end = have.chain.max(*end);
+        }
+    }
+    Ok(claimed)
+}
+
+/// What we have changed: it is to be told.
+pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
+    ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    Ok(())
+}
+
+/// At the start and whenever a route opens: receipts that were not told.
+pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    let end = rows::after_prefix(&[3]);
+    for (key, _) in ctx.kv.scan(Table::Outbox, &[3], &end, false, usize::MAX)? {
+        if let Some(number) = key.get(1..5).and_then(|bytes| bytes.try_into().ok()) {
+            let conversation = ConvNo(u32::from_be_bytes(number));
+            ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+        }
+    }
+    Ok(())
+}
+
+/// Tells our receipt to all, directly and by relay.
+pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    if !ctx.live.running {
+        return Ok(());
+    }
+    let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
+    let (sequence, inner) = current(ctx, conversation)?;
+    let mut away = false;
+    for (_, _, peer) in channels::devices(ctx, conversation)? {
+        if ctx.live.peers.contains_key(&peer) {
+            channels::send_to(ctx, conversation, &peer, &inner)?;
+        } else {
+            away = true;
+        }
+    }
+    if !away {
+        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+        return Ok(());
+    }
+    let Some(tip) = channel.tip() else { return Ok(()) };
+    let place = channel.place_of(&tip.node);
+    let Some(value) = channels::seal(ctx, conversation, &inner)? else { return Ok(()) };
+    let mut asked = 0;
+    for relay in channels::relays_of(ctx.kv, &channel)? {
+        if asked < limits::LETTER_COPIES
+            && relays::put_slot(ctx, relay, conversation, place, sequence, value.clone())?
+        {
+            asked += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Tells our receipt to a peer that just connected.
+pub(crate) fn send_to(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    peer: &PeerKey,
+) -> Result<(), CoreError> {
+    let (_, inner) = current(ctx, conversation)?;
+    channels::send_to(ctx, conversation, peer, &inner)
+}
+
+/// A relay keeps our receipt.
+pub(crate) fn slot_stored(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    version: u64,
+    stored: bool,
+) -> Result<(), CoreError> {
+    let own: OwnRow = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?.unwrap_or_default();
+    if stored && own.sequence == version {
+        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    } else if !stored {
+        let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
+        ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
+    }
+    Ok(())
+}
+
+/// Our receipt as of now; a new one only if it says something new.
+fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), CoreError> {
+    let known: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
+    let history = History::new(ctx.kv);
+    let mut content = Receipt {
+        conversation: channels::conversation_id(ctx.kv, conversation)?,
+        device: ctx.me.device,
+        sequence: 0,
+        haves: history.have(conversation)?,
+        reads: history
+            .logs(conversation)?
+            .iter()
+            .filter(|log| log.read_seq > 0 && log.id.kind == LogKind::Content)
+            .filter(|log| log.user != Some(ctx.me.user))
+            .map(|log| (log.id, log.read_seq))
+            .collect(),
+    };
+    let said =
+        *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
+    if let Some(known) = &known
+        && known.said == said
+    {
+        return Ok((known.sequence, Inner::Receipt(known.signed.clone())));
+    }
+    content.sequence = known.map_or(1, |known| known.sequence + 1);
+    let sequence = content.sequence;
+    let signed =
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed = signed.signed().encode();
+    let row = OwnRow { sequence, said, signed: signed.clone() };
+    rows::put(ctx.kv, Table::Ledger, &own_key(conversation), &row)?;
+    Ok((sequence, Inner::Receipt(signed)))
+}
+
+/// A receipt came.
+pub(crate) fn receive(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    bytes: &[u8],
+) -> Result<(), CoreError> {
+    let receipt = Signed::<Receipt>::decode(bytes)
+        .map_err(|_| CoreError::Refused("a malformed receipt"))?
+        .verify()
+        .map_err(|_| CoreError::Refused("a receipt that is not rightly signed"))?;
+    let id = channels::conversation_id(ctx.kv, conversation)?;
+    if receipt.conversation != id {
+        return Err(CoreError::Refused("a receipt for another conversation"));
+    }
+    if receipt.device == ctx.me.device {
+        return Ok(());
+    }
+    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+        Ok(governance.live_devices().contains_key(&receipt.device))
+    })?;
+    let known = people::find_device(ctx.kv, &receipt.device)?.filter(|_| belongs);
+    let (number, device) = known.ok_or(CoreError::Refused("a receipt of a stranger"))?;
+    let before = row(ctx.kv, conversation, number)?;
+    if before.as_ref().is_some_and(|before| before.sequence >= receipt.sequence) {
+        return Ok(());
+    }
+    if before.is_none() {
+        parcels::arrived(ctx, &id, &receipt.device)?;
+    }
+    let after = ReceiptRow {
+        sequence: receipt.sequence,
+        haves: receipt.haves.clone(),
+        reads: receipt.reads.clone(),
+        at_ms: ctx.now_ms,
+    };
+    rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &after)?;
+    let log = chat::own_log(ctx.me, LogKind::Content);
+    let had = |row: &ReceiptRow| of_log(&row.haves, &log).map_or(0, |have| whole(&have));
+    let read = |row: &ReceiptRow| of_log(&row.reads, &log).unwrap_or(0);
+    let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
+    progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
+    progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
+    sync::compare(ctx, conversation, &device, &receipt.haves)?;
+    if after.haves.iter().any(|(id, _)| id.device == ctx.me.device) || before.is_none() {
+        ctx.live.tries.remove(&conversation);
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
+    Ok(())
+}
+
+/// A device got further with our log: noted with the time, and told.
+fn progress(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    device: PeerNo,
+    log: &LogId,
+    reached: Reached,
+    before: u64,
+    after: u64,
+) -> Result<(), CoreError> {
+    if after <= before {
+        return Ok(());
+    }
+    let prefix = mark_prefix(conversation, device, reached, log);
+    let key = rows::key(&[&prefix, &after.to_be_bytes()]);
+    rows::put(ctx.kv, Table::Ledger, &key, &ctx.now_ms)?;
+    let state = match reached {
+        Reached::Had => State::Delivered,
+        Reached::Read => State::Read,
+    };
+    outbox::report(ctx, conversation, before, after, state)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_receipt_or_refused(bytes: Vec<u8>) {
+            if let Ok(receipt) = Signed::<Receipt>::decode(&bytes) {
+                prop_assert!(receipt.verify().is_err(), "nobody signs by chance");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Reconciliation: fetching from a connected device what its receipt says it has and we lack.
+//!
+//! A log's author pushes what is new by itself; asking is for the rest: a long absence, a log of a
+//! third device, a body that is missing. Questions and answers go over the direct stream only and
+//! are answered from the tables in bounded pieces, each of which runs through to a signed head.
+
+use kith_crdt::{
+    have::Have,
+    id::{LogId, LogKind},
+};
+
+use super::{
+    CoreError, Ctx, channels,
+    envelope::Inner,
+    history::{ConvNo, History, Range},
+    inbox,
+    io::PeerKey,
+    people, receipts,
+    rows::DeviceRow,
+};
+use crate::limits;
+
+/// Asks a device for what it has and we lack.
+pub(crate) fn compare(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    device: &DeviceRow,
+    theirs: &[(LogId, Have)],
+) -> Result<(), CoreError> {
+    if !ctx.live.peers.contains_key(&device.transport) {
+        return Ok(());
+    }
+    let ours = History::new(ctx.kv).have(conversation)?;
+    for (log, their) in theirs.iter().filter(|(log, _)| log.device != ctx.me.device) {
+        let our = ours.iter().find(|(id, _)| id == log).map(|(_, have)| have.clone());
+        let our = our.unwrap_or_default();
+        let lacks_bodies = our.lacks_bodies(their).first().copied();
+        let Some(from) = our
+            .lacks_headers(their)
+            .or(lacks_bodies.filter(|_| log.kind == LogKind::Content))
+            .map(|(from, _)| from)
+        else {
+            continue;
+        };
+        // The author itself is about to push a short gap at its end.
+        let pushed = log.device == device.device
+            && from == our.chain
+            && their.chain - from <= limits::DIRECT_WINDOW_ENTRIES;
+        if !pushed {
+            let from = lacks_bodies.map_or(from, |(start, _)| start.min(from));
+            channels::send_to(
+                ctx,
+                conversation,
+                &device.transport,
+                &Inner::Want { log: *log, from },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A device asks for entries of a log.
+pub(crate) fn wanted(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    peer: Option<&PeerKey>,
+    log: &LogId,
+    from: u64,
+) -> Result<(), CoreError> {
+    let Some(peer) = peer else {
+        return Err(CoreError::Refused("a question that came by relay"));
+    };
+    let device =
+        people::find_peer(ctx.kv, peer)?.ok_or(CoreError::Refused("a stranger's question"))?;
+    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+        Ok(governance.live_devices().contains_key(&device.1.device))
+    })?;
+    if !belongs {
+        return Err(CoreError::Refused("a question of a device that does not belong"));
+    }
+    let range = History::new(ctx.kv)
+        .range(conversation, log, from, limits::RANGE_BYTES_MAX)
+        .map_err(|_| CoreError::Refused("a question about a log that can not be read"))?;
+    let Some(range) = range else { return Ok(()) };
+    let bytes = postcard::to_stdvec(&range).map_err(crate::api::error::ApiError::internal)?;
+    channels::send_to(ctx, conversation, peer, &Inner::Range(bytes))
+}
+
+/// The answer to a question of ours.
+pub(crate) fn answered(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    bytes: &[u8],
+) -> Result<(), CoreError> {
+    let range: Range = match postcard::take_from_bytes(bytes) {
+        Ok((range, [])) => range,
+        _ => return Err(CoreError::Refused("a malformed range")),
+    };
+    if inbox::accept_range(ctx, conversation, range)? {
+        // Something new came: our next receipt shows whether there is more to fetch.
+        receipts::due(ctx, conversation)?;
+    }
+    Ok(())
+}

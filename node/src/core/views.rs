@@ -1,0 +1,533 @@
+//! Answers to questions: what the tables hold, in the words of the local API.
+
+use std::collections::BTreeMap;
+
+use kith_crdt::{
+    id::{ConversationId, EntryId, LogKind, Place, UserId},
+    view::Content,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    CoreError, Ctx, address, channels,
+    channels::ChannelRow,
+    chat, events,
+    history::{ConvNo, History, HistoryError, MessageRow},
+    live::Live,
+    me::Me,
+    outbox, people,
+    receipts::{self, Reached},
+    relays,
+    rows::{ContactNo, ContactRow},
+};
+use crate::{
+    api::{
+        API_VERSION,
+        error::{ApiError, Candidate, ErrorCode},
+        types::{
+            Chat, ChatKind, DeviceState, EventKind, Idle, Info, Member, Message, MessageKind,
+            Reaction, RelayInfo, Request, State, Status, Verify,
+        },
+    },
+    identity::safety,
+    kv::KvRead,
+    limits,
+};
+
+const UNKNOWN_KIND: &str = "A message of a newer kith: update to read it.";
+const UNREADABLE: &str = "A message that can not be read.";
+
+/// All a question may look at.
+pub(crate) struct View<'a> {
+    pub(crate) now_ms: u64,
+    pub(crate) kv: &'a dyn KvRead,
+    pub(crate) me: &'a Me,
+    pub(crate) live: &'a Live,
+}
+
+/// Answers a question.
+pub(crate) fn answer(view: &View<'_>, request: &Request) -> Result<Value, ApiError> {
+    match request {
+        Request::Status {} => json(&view.status()?),
+        Request::Contacts {} => {
+            let mut contacts = Vec::new();
+            for (_, row) in people::contacts(view.kv)? {
+                contacts.push(people::shown(view.kv, &|peer| view.connected(peer), &row)?);
+            }
+            contacts.sort_by(|a, b| (&a.name, &a.user).cmp(&(&b.name, &b.user)));
+            json(&contacts)
+        }
+        Request::Chats {} => json(&view.chats()?),
+        Request::Log { chat, limit, before } => json(&view.log(chat, *limit, before.as_deref())?),
+        Request::Info { message } => json(&view.info(message)?),
+        Request::Message { message } => {
+            let (conversation, id) = view.entry(message)?;
+            let found = view.message(conversation, &id)?;
+            json(&found.ok_or_else(|| unknown_message(message))?)
+        }
+        Request::Idle {} => json(&view.idle()?),
+        Request::Events { after } => json(&events::page(view.kv, *after)?),
+        Request::RelayLs {} => json(&view.relays()?),
+        Request::Verify { contact, mark: None } => {
+            let (_, row) = view.contact(contact)?;
+            json(&verification(view.me, &row))
+        }
+        _ => Err(ApiError::internal("a command was asked as a question")),
+    }
+}
+
+fn json<T: Serialize>(answer: &T) -> Result<Value, ApiError> {
+    serde_json::to_value(answer).map_err(ApiError::internal)
+}
+
+fn of_history(error: HistoryError) -> ApiError {
+    match error {
+        HistoryError::Kv(error) => error.into(),
+        HistoryError::UnknownConversation => {
+            ApiError::new(ErrorCode::UnknownChat, "there is no such chat")
+        }
+        error => ApiError::internal(error),
+    }
+}
+
+fn unknown_message(given: &str) -> ApiError {
+    ApiError::new(ErrorCode::UnknownMessage, format_args!("no message {given:?}"))
+        .hint("`kith log CHAT` shows the ids; the first digits are enough")
+}
+
+/// The safety number of a contact.
+pub(crate) fn verification(me: &Me, row: &ContactRow) -> Verify {
+    Verify {
+        user: row.user.to_string(),
+        name: row.name().to_owned(),
+        safety_number: safety::SafetyNumber::new(&me.user, &row.user)
+            .groups()
+            .collect::<Vec<_>>()
+            .join(" "),
+        verified: row.verified_at_ms.is_some(),
+    }
+}
+
+impl View<'_> {
+    fn connected(&self, peer: &super::io::PeerKey) -> bool {
+        self.live.peers.contains_key(peer)
+    }
+
+    fn history(&self) -> History<'_> {
+        History::new(self.kv)
+    }
+
+    // ---- names --------------------------------------------------------------------------
+
+    /// A contact by name or id prefix.
+    pub(crate) fn contact(&self, given: &str) -> Result<(ContactNo, ContactRow), ApiError> {
+        if let Ok(user) = given.parse::<UserId>()
+            && let Some(found) = people::find_contact(self.kv, &user)?
+        {
+            return Ok(found);
+        }
+        let all = people::contacts(self.kv)?;
+        let named = |row: &ContactRow| row.name().to_lowercase() == given.trim().to_lowercase();
+        let mut found: Vec<_> = all.iter().filter(|(_, row)| named(row)).cloned().collect();
+        if found.is_empty() && is_prefix(given) {
+            let fits = |row: &ContactRow| row.user.to_string().starts_with(given);
+            found = all.into_iter().filter(|(_, row)| fits(row)).collect();
+        }
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => {
+                Err(ApiError::new(ErrorCode::UnknownContact, format_args!("no contact {given:?}"))
+                    .hint(
+                        "`kith contacts` lists them; names and the first digits of an id both work",
+                    ))
+            }
+            _ => Err(ApiError::ambiguous(
+                given,
+                found
+                    .iter()
+                    .map(|(_, row)| Candidate {
+                        id: row.user.to_string(),
+                        name: row.name().to_owned(),
+                    })
+                    .collect(),
+            )),
+        }
+    }
+
+    /// A chat by name or id prefix.
+    pub(crate) fn chat(&self, given: &str) -> Result<ConvNo, ApiError> {
+        if let Ok(id) = given.parse::<ConversationId>()
+            && let Some(number) = self.history().conversation(&id)?
+            && channels::row(self.kv, number)?.is_some()
+        {
+            return Ok(number);
+        }
+        match self.contact(given) {
+            Ok((_, row)) => self.history().conversation(&row.conversation)?.ok_or_else(|| {
+                ApiError::new(ErrorCode::UnknownChat, format_args!("no chat with {given:?} yet"))
+            }),
+            Err(error) if error.code == ErrorCode::UnknownContact => self.chat_by_prefix(given),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn chat_by_prefix(&self, given: &str) -> Result<ConvNo, ApiError> {
+        let mut found = Vec::new();
+        if is_prefix(given) {
+            for (number, row) in channels::all(self.kv)? {
+                if row.conversation.to_string().starts_with(given) {
+                    found.push((number, row));
+                }
+            }
+        }
+        match found.as_slice() {
+            [(number, _)] => Ok(*number),
+            [] => Err(ApiError::new(ErrorCode::UnknownChat, format_args!("no chat {given:?}"))
+                .hint("`kith chats` lists them; names and the first digits of an id both work")),
+            several => {
+                let mut candidates = Vec::new();
+                for (_, row) in several {
+                    let name = self.user_name(&row.user)?;
+                    candidates.push(Candidate { id: row.conversation.to_string(), name });
+                }
+                Err(ApiError::ambiguous(given, candidates))
+            }
+        }
+    }
+
+    /// A message by id or unique prefix of it.
+    pub(crate) fn entry(&self, given: &str) -> Result<(ConvNo, EntryId), ApiError> {
+        let given = given.trim();
+        if let Ok(id) = given.parse::<EntryId>() {
+            let place = self.history().place(&id)?.ok_or_else(|| unknown_message(given))?;
+            return Ok((place.0, id));
+        }
+        let found =
+            if is_prefix(given) { self.history().find_by_prefix(given)? } else { Vec::new() };
+        match found.as_slice() {
+            [id] => {
+                let place = self.history().place(id)?.ok_or_else(|| unknown_message(given))?;
+                Ok((place.0, *id))
+            }
+            [] => Err(unknown_message(given)),
+            several => {
+                let mut candidates = Vec::new();
+                for id in several.iter().take(limits::CANDIDATES_MAX) {
+                    let name = match self.history().place(id)? {
+                        Some((conversation, _)) => self
+                            .message(conversation, id)?
+                            .and_then(|message| message.text)
+                            .map(|text| text.chars().take(24).collect())
+                            .unwrap_or_default(),
+                        None => String::new(),
+                    };
+                    candidates.push(Candidate { id: id.to_string(), name });
+                }
+                Err(ApiError::ambiguous(given, candidates))
+            }
+        }
+    }
+
+    fn user_name(&self, user: &UserId) -> Result<String, ApiError> {
+        if *user == self.me.user {
+            return Ok(self.me.name.clone());
+        }
+        let contact = people::find_contact(self.kv, user)?;
+        Ok(contact.map_or_else(|| user.short(), |(_, row)| row.name().to_owned()))
+    }
+
+    // ---- messages -----------------------------------------------------------------------
+
+    fn log(&self, chat: &str, limit: u32, before: Option<&str>) -> Result<Vec<Message>, ApiError> {
+        let conversation = self.chat(chat)?;
+        let before = match before {
+            Some(message) => Some(self.entry(message)?.1),
+            None => None,
+        };
+        let limit = (limit as usize).min(limits::LOG_MESSAGES_MAX);
+        let rows =
+            self.history().timeline(conversation, before.as_ref(), limit).map_err(of_history)?;
+        let mut names = BTreeMap::new();
+        rows.into_iter().map(|row| self.shown(conversation, row, &mut names)).collect()
+    }
+
+    fn message(&self, conversation: ConvNo, id: &EntryId) -> Result<Option<Message>, ApiError> {
+        let row = self.history().message(id)?;
+        row.map(|row| self.shown(conversation, row, &mut BTreeMap::new())).transpose()
+    }
+
+    fn shown(
+        &self,
+        conversation: ConvNo,
+        row: MessageRow,
+        names: &mut BTreeMap<UserId, String>,
+    ) -> Result<Message, ApiError> {
+        let MessageRow { view: row, unread, .. } = row;
+        let outgoing = row.author == self.me.user;
+        let author_name = match names.get(&row.author) {
+            Some(name) => name.clone(),
+            None => {
+                let name = self.user_name(&row.author)?;
+                names.insert(row.author, name.clone());
+                name
+            }
+        };
+        let state = if outgoing {
+            self.state(conversation, &row.place)?
+        } else if unread {
+            State::Received
+        } else {
+            State::Read
+        };
+        let hidden = chat::hidden(self.kv, &row.id)?;
+        let deleted = hidden || row.content == Content::Deleted;
+        let kind = match row.content {
+            Content::Unknown { .. } | Content::Unreadable => MessageKind::System,
+            _ => MessageKind::Text,
+        };
+        let text = match row.content {
+            Content::Text(text) if !hidden => Some(text),
+            Content::Unknown { .. } => Some(UNKNOWN_KIND.to_owned()),
+            Content::Unreadable => Some(UNREADABLE.to_owned()),
+            _ => None,
+        };
+        let reactions = row
+            .reactions
+            .into_iter()
+            .map(|(emoji, users)| Reaction {
+                emoji,
+                own: users.contains(&self.me.user),
+                users: users.iter().map(ToString::to_string).collect(),
+            })
+            .collect();
+        Ok(Message {
+            id: row.id.to_string(),
+            chat: self.history().conversation_id(conversation).map_err(of_history)?.to_string(),
+            author: row.author.to_string(),
+            author_name,
+            device: row.place.log.device.to_string(),
+            outgoing,
+            seq: row.place.seq,
+            sent_at_ms: row.wall_ms,
+            kind,
+            text,
+            reply_to: row.reply_to.map(|id| id.to_string()),
+            edited: row.edit.is_some(),
+            deleted,
+            reactions,
+            state,
+        })
+    }
+
+    /// How far an own message got: the weakest over the other users, each by its furthest device.
+    fn state(&self, conversation: ConvNo, place: &Place) -> Result<State, ApiError> {
+        let mut users: BTreeMap<UserId, State> = BTreeMap::new();
+        let copies = outbox::copies(self.kv, conversation, place.seq, self.now_ms)?;
+        let without = if copies.is_empty() { State::Queued } else { State::Relayed };
+        for number in channels::known_devices(self.kv, conversation)? {
+            let Some(device) = people::device(self.kv, number)? else { continue };
+            let standing =
+                receipts::standing(self.kv, conversation, number, &place.log, place.seq)?;
+            let state = match standing {
+                Some((Reached::Read, _)) => State::Read,
+                Some((Reached::Had, _)) => State::Delivered,
+                None => without,
+            };
+            let best = users.entry(device.user).or_insert(State::Queued);
+            *best = (*best).max(state);
+        }
+        Ok(users.into_values().min().unwrap_or(State::Queued))
+    }
+
+    fn info(&self, given: &str) -> Result<Info, ApiError> {
+        let (conversation, id) = self.entry(given)?;
+        let (_, place) = self.history().place(&id)?.ok_or_else(|| unknown_message(given))?;
+        let mut devices = Vec::new();
+        if place.log.device == self.me.device {
+            let copies = outbox::copies(self.kv, conversation, place.seq, self.now_ms)?;
+            let mut relays = Vec::new();
+            for (relay, _) in &copies {
+                if let Some(row) = relays::row(self.kv, *relay)? {
+                    relays.push(address::with_peer(&row.address, &row.key));
+                }
+            }
+            let expires_at_ms = copies.iter().map(|(_, expires)| *expires).max();
+            for number in channels::known_devices(self.kv, conversation)? {
+                let Some(device) = people::device(self.kv, number)? else { continue };
+                let standing =
+                    receipts::standing(self.kv, conversation, number, &place.log, place.seq)?;
+                let (state, at_ms) = match standing {
+                    Some((Reached::Read, at_ms)) => (State::Read, at_ms),
+                    Some((Reached::Had, at_ms)) => (State::Delivered, at_ms),
+                    None if copies.is_empty() => (State::Queued, None),
+                    None => (State::Relayed, None),
+                };
+                let waits = state <= State::Relayed;
+                devices.push(DeviceState {
+                    user: device.user.to_string(),
+                    device: device.device.to_string(),
+                    state,
+                    relays: if waits { relays.clone() } else { Vec::new() },
+                    expires_at_ms: expires_at_ms.filter(|_| waits),
+                    at_ms,
+                });
+            }
+        } else if let Some(message) = self.message(conversation, &id)? {
+            devices.push(DeviceState {
+                user: self.me.user.to_string(),
+                device: self.me.device.to_string(),
+                state: message.state,
+                relays: Vec::new(),
+                expires_at_ms: None,
+                at_ms: None,
+            });
+        }
+        Ok(Info { id: id.to_string(), devices })
+    }
+
+    // ---- chats and the whole -------------------------------------------------------------
+
+    fn chats(&self) -> Result<Vec<Chat>, ApiError> {
+        let mut chats = Vec::new();
+        for (number, row) in channels::all(self.kv)? {
+            // An accepted invite without its answer is no chat yet.
+            if people::find_contact(self.kv, &row.user)?.is_some() {
+                let newest = self.newest(number)?.map(|row| row.view.order.eff_ms);
+                chats.push((newest, self.chat_row(number, &row)?));
+            }
+        }
+        chats.sort_by(|(a, one), (b, two)| b.cmp(a).then_with(|| one.name.cmp(&two.name)));
+        Ok(chats.into_iter().map(|(_, chat)| chat).collect())
+    }
+
+    fn chat_row(&self, number: ConvNo, row: &ChannelRow) -> Result<Chat, ApiError> {
+        let counts = self.history().counts(number).map_err(of_history)?;
+        let mut members = Vec::new();
+        for user in [&self.me.user, &row.user] {
+            members.push(Member { user: user.to_string(), name: self.user_name(user)? });
+        }
+        members.sort_by(|a, b| a.user.cmp(&b.user));
+        Ok(Chat {
+            id: row.conversation.to_string(),
+            name: self.user_name(&row.user)?,
+            kind: ChatKind::Direct,
+            members,
+            unread: counts.unread,
+            count: counts.messages,
+            missing: self.missing(number)?,
+            digest: data_encoding::HEXLOWER.encode(&counts.digest.to_bytes()),
+        })
+    }
+
+    /// Entries and bodies others are known to have and we lack.
+    fn missing(&self, number: ConvNo) -> Result<u64, ApiError> {
+        let history = self.history();
+        let mut missing: u64 = 0;
+        for lacked in history.missing(number)? {
+            let ranges = lacked.bodies.iter();
+            missing += ranges.map(|(start, end)| end - start).sum::<u64>();
+        }
+        for (log, end) in receipts::claimed(self.kv, number)? {
+            if log.device != self.me.device {
+                let held = history.log(number, &log)?.map_or(0, |log| log.next_seq);
+                missing += end.saturating_sub(held);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The newest message of a chat.
+    pub(crate) fn newest(&self, number: ConvNo) -> Result<Option<MessageRow>, ApiError> {
+        Ok(self.history().timeline(number, None, 1).map_err(of_history)?.pop())
+    }
+
+    fn relays(&self) -> Result<Vec<RelayInfo>, ApiError> {
+        let homes = relays::homes(self.kv)?;
+        let shown =
+            homes.iter().map(|(number, row)| relays::info(self.live.health.get(number), row));
+        Ok(shown.collect())
+    }
+
+    fn idle(&self) -> Result<Idle, ApiError> {
+        let outbox = outbox::count(self.kv, self.me, self.now_ms)?;
+        let mut missing = 0;
+        for (number, _) in channels::all(self.kv)? {
+            missing += self.missing(number)?;
+        }
+        Ok(Idle { idle: outbox == 0 && missing == 0, outbox, missing })
+    }
+
+    fn status(&self) -> Result<Status, ApiError> {
+        let idle = self.idle()?;
+        let own = self.me.secrets.transport_public();
+        let mut peers = Vec::new();
+        for peer in self.live.peers.keys() {
+            let device = people::find_peer(self.kv, peer)?.map(|(_, row)| row);
+            peers.push(people::shown_peer(self.kv, self.live, peer, device.as_ref())?);
+        }
+        Ok(Status {
+            running: self.live.running,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api_version: API_VERSION,
+            user: self.me.user.to_string(),
+            name: self.me.name.clone(),
+            device: self.me.device.to_string(),
+            peer_id: address::peer_id(&own),
+            listen: self
+                .live
+                .listening
+                .iter()
+                .map(|listen| address::with_peer(listen, &own))
+                .collect(),
+            relays: self.relays()?,
+            peers,
+            outbox: idle.outbox,
+            missing: idle.missing,
+        })
+    }
+}
+
+fn is_prefix(given: &str) -> bool {
+    given.len() >= 4 && given.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn of_ctx<'a>(ctx: &'a Ctx<'_>) -> View<'a> {
+    View { now_ms: ctx.now_ms, kv: &*ctx.kv, me: ctx.me, live: ctx.live }
+}
+
+/// A message as the API shows it.
+pub(crate) fn message(
+    ctx: &Ctx<'_>,
+    conversation: ConvNo,
+    id: &EntryId,
+) -> Result<Option<Message>, CoreError> {
+    Ok(of_ctx(ctx).message(conversation, id)?)
+}
+
+/// How far an own message got.
+pub(crate) fn own_state(
+    ctx: &Ctx<'_>,
+    conversation: ConvNo,
+    place: &Place,
+) -> Result<State, CoreError> {
+    debug_assert_eq!(place.log.kind, LogKind::Content);
+    Ok(of_ctx(ctx).state(conversation, place)?)
+}
+
+/// A chat as the API shows it.
+pub(crate) fn chat_of(ctx: &Ctx<'_>, conversation: ConvNo) -> Result<Chat, CoreError> {
+    let row = channels::row(ctx.kv, conversation)?
+        .ok_or_else(|| ApiError::new(ErrorCode::UnknownChat, "there is no such chat"))?;
+    Ok(of_ctx(ctx).chat_row(conversation, &row)?)
+}
+
+/// Tells when there is nothing left to do, and when there is again.
+pub(crate) fn announce_idle(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    let idle = of_ctx(ctx).idle()?;
+    if ctx.live.was_idle != Some(idle.idle) {
+        ctx.live.was_idle = Some(idle.idle);
+        events::emit(ctx, EventKind::Idle { idle })?;
+    }
+    Ok(())
+}

@@ -35,7 +35,10 @@ use crate::{
     },
     kv::{KvError, KvRead, Table},
     limits,
-    mls::{self, Mls, fork::{Fork, ForkNode}},
+    mls::{
+        self, Mls,
+        fork::{Fork, ForkNode},
+    },
 };
 
 /// `Channels` `[conversation]`.
@@ -104,7 +107,10 @@ pub(crate) fn row(kv: &dyn KvRead, number: ConvNo) -> Result<Option<ChannelRow>,
 }
 
 /// The id of a conversation that is carried.
-pub(crate) fn conversation_id(kv: &dyn KvRead, number: ConvNo) -> Result<ConversationId, CoreError> {
+pub(crate) fn conversation_id(
+    kv: &dyn KvRead,
+    number: ConvNo,
+) -> Result<ConversationId, CoreError> {
     let channel = row(kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
     Ok(channel.conversation)
 }
@@ -141,14 +147,16 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    let channel = ChannelRow { conversation: *conversation, user: *user, nodes: Vec::new(), devices: Vec::new() };
+    let channel = ChannelRow {
+        conversation: *conversation,
+        user: *user,
+        nodes: Vec::new(),
+        devices: Vec::new(),
+    };
     put(ctx, number, &channel)?;
     append_governance(ctx, number, GovOp::Genesis(Genesis::direct(ctx.me.user, *user)))?;
-    let add = AddDevice {
-        user: ctx.me.user,
-        device: ctx.me.device,
-        chain: ctx.me.device_list.clone(),
-    };
+    let add =
+        AddDevice { user: ctx.me.user, device: ctx.me.device, chain: ctx.me.device_list.clone() };
     append_governance(ctx, number, GovOp::AddDevice(add))?;
     Ok(number)
 }
@@ -212,8 +220,7 @@ pub(crate) fn own_governance(
     let number = chat::number_of(ctx, conversation)?;
     let key = ctx.me.secrets.signing_key();
     let log = chat::own_log(ctx.me, LogKind::Gov);
-    let entries =
-        History::new(ctx.kv).entries(number, &log, 0, limits::GOVERNANCE_SHARED_MAX)?;
+    let entries = History::new(ctx.kv).entries(number, &log, 0, limits::GOVERNANCE_SHARED_MAX)?;
     let mut out = Vec::new();
     for entry in &entries {
         let signed = chat::signed(conversation, entry, &key)?;
@@ -316,10 +323,7 @@ fn adopt(ctx: &mut Ctx<'_>, number: ConvNo, node: NodeId) -> Result<(), CoreErro
 }
 
 /// Reads the conversation's queues at all its relays, also those a new record named.
-pub(crate) fn relisten(
-    ctx: &mut Ctx<'_>,
-    conversation: &ConversationId,
-) -> Result<(), CoreError> {
+pub(crate) fn relisten(ctx: &mut Ctx<'_>, conversation: &ConversationId) -> Result<(), CoreError> {
     let number = chat::number_of(ctx, conversation)?;
     match row(ctx.kv, number)? {
         Some(channel) => listen(ctx, number, &channel),
@@ -460,7 +464,8 @@ pub(crate) fn own_record(ctx: &mut Ctx<'_>) -> Result<VerifiedDeviceRecord, Core
     const RECORD: &[u8] = b"record";
     let known: Option<OwnRecord> = rows::get(ctx.kv, Table::Meta, RECORD)?;
     let mut content = record_content(ctx)?;
-    let parts = *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
+    let parts =
+        *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
     if let Some(known) = &known
         && known.parts == parts
     {
@@ -520,8 +525,7 @@ fn key_package(ctx: &mut Ctx<'_>) -> Result<Vec<u8>, CoreError> {
     }
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let bytes =
-        Mls::new(ctx.kv, ctx.rng).key_package(&me).map_err(ApiError::internal)?;
+    let bytes = Mls::new(ctx.kv, ctx.rng).key_package(&me).map_err(ApiError::internal)?;
     ctx.kv.put(Table::Meta, KEY_PACKAGE, &bytes)?;
     Ok(bytes)
 }

@@ -13,7 +13,7 @@ use kith_crdt::{
 use super::{
     CoreError, Ctx, channels, events,
     history::{
-        Applied, Appended, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
+        Appended, Applied, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
         Standing,
     },
     live::Timer,
@@ -132,14 +132,12 @@ pub(crate) fn append(
         return Err(error.into());
     }
     let key = ctx.me.secrets.signing_key();
-    let author =
-        Author { device: ctx.me.device, key: &key, incarnation: ctx.me.incarnation };
+    let author = Author { device: ctx.me.device, key: &key, incarnation: ctx.me.incarnation };
     let now_ms = ctx.now_ms;
     let judge = Judge { governance: RefCell::new(&mut ctx.live.governance) };
     let mut history = HistoryMut::new(&mut *ctx.kv, ctx.me.user, &judge);
-    let appended = history
-        .append(conversation, &author, &heads, now_ms, ctx.rng, draft)
-        .map_err(refused)?;
+    let appended =
+        history.append(conversation, &author, &heads, now_ms, ctx.rng, draft).map_err(refused)?;
     follow(ctx, conversation, &appended.applied, &appended.changed)?;
     outbox::due(ctx, conversation)?;
     Ok(appended)

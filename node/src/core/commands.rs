@@ -29,7 +29,12 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         }
         Request::Send { chat, text } => {
             let conversation = view(ctx).chat(&chat)?;
-            let sent = write(ctx, conversation, Draft::Text { text, reply_to: None, expires_ms: None }, None)?;
+            let sent = write(
+                ctx,
+                conversation,
+                Draft::Text { text, reply_to: None, expires_ms: None },
+                None,
+            )?;
             reply(ctx, id, &sent);
         }
         Request::Reply { message, text } => {
@@ -107,12 +112,7 @@ fn delete(ctx: &mut Ctx<'_>, id: u64, message: &str, for_me: bool) -> Result<(),
     Ok(())
 }
 
-fn mark_read(
-    ctx: &mut Ctx<'_>,
-    id: u64,
-    chat: &str,
-    upto: Option<&str>,
-) -> Result<(), CoreError> {
+fn mark_read(ctx: &mut Ctx<'_>, id: u64, chat: &str, upto: Option<&str>) -> Result<(), CoreError> {
     let conversation = view(ctx).chat(chat)?;
     let upto = match upto {
         Some(message) => Some(view(ctx).entry(message)?.1),
@@ -191,18 +191,12 @@ fn name(ctx: &mut Ctx<'_>, id: u64, contact: &str, nickname: &str) -> Result<(),
     }
     row.nickname = (!nickname.is_empty()).then(|| nickname.to_owned());
     people::put_contact(ctx, number, &row)?;
-    let shown =
-        people::shown(ctx.kv, &|peer| ctx.live.peers.contains_key(peer), &row)?;
+    let shown = people::shown(ctx.kv, &|peer| ctx.live.peers.contains_key(peer), &row)?;
     reply(ctx, id, &shown);
     Ok(())
 }
 
-fn verify(
-    ctx: &mut Ctx<'_>,
-    id: u64,
-    contact: &str,
-    mark: Option<bool>,
-) -> Result<(), CoreError> {
+fn verify(ctx: &mut Ctx<'_>, id: u64, contact: &str, mark: Option<bool>) -> Result<(), CoreError> {
     let (number, mut row) = view(ctx).contact(contact)?;
     if let Some(mark) = mark {
         row.verified_at_ms = mark.then_some(ctx.now_ms);

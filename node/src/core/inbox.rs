@@ -60,7 +60,8 @@ pub(crate) fn envelope(
     let Some((conversation, routing)) = channels::by_tag(ctx.kv, &tag)? else {
         return Err(CoreError::Refused("an envelope of no conversation of ours"));
     };
-    let inner = routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
+    let inner =
+        routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
         Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
         Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &bytes),
@@ -80,7 +81,9 @@ fn letter(
         Ok(opened) => opened,
         // It came twice, by two routes: what was in it is here.
         Err(OpenError::Consumed | OpenError::Own) => return receipts::due(ctx, conversation),
-        Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => return Err(error.into()),
+        Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {
+            return Err(error.into());
+        }
         Err(error) => {
             tracing::debug!(%error, "a letter does not open");
             return Err(CoreError::Refused("a letter that does not open"));
@@ -108,8 +111,7 @@ pub(crate) fn accept(
     entry: &Verified,
     body: Option<Body>,
 ) -> Result<(), CoreError> {
-    let accepted =
-        chat::with_history(ctx, |history| history.accept(conversation, entry, body))?;
+    let accepted = chat::with_history(ctx, |history| history.accept(conversation, entry, body))?;
     chat::follow(ctx, conversation, &accepted.applied, &accepted.changed)
 }
 

@@ -60,8 +60,7 @@ impl Me {
     ) -> Result<RootKey, KvError> {
         let root = RootKey::generate(rng);
         let secrets = DeviceSecrets::generate(rng);
-        let certificate =
-            SignedRecord::by_root(root.signing_key(), &secrets.signing_key(), now_ms);
+        let certificate = SignedRecord::by_root(root.signing_key(), &secrets.signing_key(), now_ms);
         let row = MeRow {
             user: root.user(),
             secrets: secrets.to_bytes().to_vec(),

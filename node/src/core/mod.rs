@@ -13,8 +13,8 @@
 //! The law: what only lies in memory ([`Live`]) can be lost at any moment without losing a message.
 
 pub mod address;
-pub mod chat;
 pub mod channels;
+pub mod chat;
 pub mod commands;
 pub mod envelope;
 pub mod events;
@@ -190,7 +190,12 @@ impl Core {
     }
 
     /// Answers a question, changing nothing.
-    pub fn query(&self, now_ms: u64, kv: &dyn KvRead, request: &Request) -> Result<Value, ApiError> {
+    pub fn query(
+        &self,
+        now_ms: u64,
+        kv: &dyn KvRead,
+        request: &Request,
+    ) -> Result<Value, ApiError> {
         views::answer(&views::View { now_ms, kv, me: &self.me, live: &self.live }, request)
     }
 }

@@ -160,7 +160,8 @@ pub(crate) fn relay_down(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
 
 /// A relay lost what it held: letters there need a new copy.
 pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
-    for (key, mut letter) in rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &[LETTER], usize::MAX)? {
+    for (key, mut letter) in rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &[LETTER], usize::MAX)?
+    {
         let before = letter.copies.len();
         letter.copies.retain(|copy| copy.relay != relay);
         if letter.copies.len() < before {
@@ -226,7 +227,8 @@ fn again(
     since_ms: u64,
     tries: u32,
 ) -> Result<(), CoreError> {
-    let resend_ms = |tries: u32| (limits::RESEND_MS_MIN << tries.min(10)).min(limits::RESEND_MS_MAX);
+    let resend_ms =
+        |tries: u32| (limits::RESEND_MS_MIN << tries.min(10)).min(limits::RESEND_MS_MAX);
     let at_ms = if ctx.now_ms < since_ms + limits::DIRECT_GRACE_MS {
         since_ms + limits::DIRECT_GRACE_MS
     } else {
@@ -335,7 +337,9 @@ fn send_direct(
         let mut next = ctx.live.sent.get(&key).copied().unwrap_or(0).max(*acked);
         let end = lacking.head.min(acked.saturating_add(limits::DIRECT_WINDOW_ENTRIES));
         while next < end {
-            let Some((_, envelope, to)) = seal(ctx, conversation, lacking.kind, next)? else { break };
+            let Some((_, envelope, to)) = seal(ctx, conversation, lacking.kind, next)? else {
+                break;
+            };
             let bytes = Frame::Envelope(envelope).encode();
             ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
             next = to;
@@ -399,8 +403,7 @@ fn deposit_all(
     }
     let unsettled = letters(UNSETTLED, conversation, lacking.kind);
     let end = rows::after_prefix(&unsettled);
-    let waiting =
-        ctx.kv.scan(Table::Outbox, &unsettled, &end, false, limits::LETTERS_PER_PUMP)?;
+    let waiting = ctx.kv.scan(Table::Outbox, &unsettled, &end, false, limits::LETTERS_PER_PUMP)?;
     for (key, _) in waiting {
         let key = rows::key(&[&[LETTER], &key[1..]]);
         if let Some(letter) = rows::get::<LetterRow>(ctx.kv, Table::Outbox, &key)? {
@@ -422,8 +425,7 @@ fn deposit_all(
             return Ok(());
         };
         let token = *DeleteToken::generate(ctx.rng).as_bytes();
-        let letter =
-            LetterRow { to, node, token, payload: Some(payload), copies: Vec::new() };
+        let letter = LetterRow { to, node, token, payload: Some(payload), copies: Vec::new() };
         let key = letter_key(conversation, lacking.kind, from);
         rows::put(ctx.kv, Table::Outbox, &key, &letter)?;
         ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
@@ -443,8 +445,7 @@ fn deposit(
     key: &[u8],
     mut letter: LetterRow,
 ) -> Result<(), CoreError> {
-    let under_way =
-        ctx.live.depositing.iter().filter(|(other, _)| other.as_slice() == key).count();
+    let under_way = ctx.live.depositing.iter().filter(|(other, _)| other.as_slice() == key).count();
     let wanted = limits::LETTER_COPIES.saturating_sub(letter.copies.len() + under_way);
     let free = |relay: &&RelayNo| {
         !letter.copies.iter().any(|copy| copy.relay == **relay)
@@ -553,7 +554,9 @@ pub(crate) fn report(
     let limit = usize::try_from(to - from.min(to)).unwrap_or(usize::MAX);
     let entries = History::new(ctx.kv).entries(conversation, &log, from, limit)?;
     let chat = chat_id(ctx.kv, conversation)?;
-    for entry in entries.iter().filter(|entry| entry.place().seq < to && entry.header().op.is_message()) {
+    for entry in
+        entries.iter().filter(|entry| entry.place().seq < to && entry.header().op.is_message())
+    {
         let state = views::own_state(ctx, conversation, entry.place())?;
         if state >= reached {
             let id = entry.id().to_string();

@@ -36,9 +36,7 @@ use crate::{
     identity::{
         Secret32, Signed, Verified,
         device::{deposit_key, read_key},
-        handshake::{
-            ACCEPT_INFO, AcceptRequest, Grant, REPLY_INFO, Refusal, Refused, Reply,
-        },
+        handshake::{ACCEPT_INFO, AcceptRequest, Grant, REPLY_INFO, Refusal, Refused, Reply},
         invite::{Invite, InviteError, InviteId, InviteRelay, InviteSecrets},
         record::VerifiedDeviceRecord,
     },
@@ -123,7 +121,8 @@ fn insert<T: Serialize>(
     row: &T,
 ) -> Result<InviteNo, CoreError> {
     let number = rows::next_number(ctx.kv, "invites")?;
-    let number = InviteNo(u32::try_from(number).map_err(|_| CoreError::Refused("too many invites"))?);
+    let number =
+        InviteNo(u32::try_from(number).map_err(|_| CoreError::Refused("too many invites"))?);
     rows::put(ctx.kv, Table::Index, &index(side, id), &number)?;
     put(ctx, side, number, row)?;
     Ok(number)
@@ -177,7 +176,8 @@ pub(crate) fn give(ctx: &mut Ctx<'_>, expires_s: u64) -> Result<InviteAnswer, Co
     };
     let link = invite.link().map_err(ApiError::internal)?;
     let (id, expires_at_ms) = (invite.id(), invite.expires_ms);
-    let number = insert(ctx, GIVEN, &id, &Given { invite, secrets: secrets.clone(), granted: None })?;
+    let number =
+        insert(ctx, GIVEN, &id, &Given { invite, secrets: secrets.clone(), granted: None })?;
     for (relay, row) in homes.iter().take(crate::identity::limits::INVITE_RELAYS_MAX) {
         let keys = QueueKeys::from_seeds(
             &deposit_key(&secrets.secret, &row.key).to_bytes(),
@@ -225,8 +225,7 @@ pub(crate) fn take(ctx: &mut Ctx<'_>, link: &str) -> Result<Accepted, CoreError>
             relays::listen_inbox(ctx, relay, &key)?;
         }
     }
-    let taken =
-        Taken { invite, state: InviteState::Pending, error: None, deposited: Vec::new() };
+    let taken = Taken { invite, state: InviteState::Pending, error: None, deposited: Vec::new() };
     insert(ctx, TAKEN, &id, &taken)?;
     if ctx.live.running {
         ctx.live.wake_at(Timer::Dial(taken.invite.transport), ctx.now_ms);
@@ -441,7 +440,8 @@ fn request(ctx: &mut Ctx<'_>, invite: &Invite) -> Result<Vec<u8>, CoreError> {
         entries: channels::own_governance(ctx, &conversation)?,
         created_ms: ctx.now_ms,
     };
-    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed =
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let id = invite.id();
     let psk = Psk { secret: invite.secret.expose(), id: &id.0 };
     let plain = signed.signed().encode();
@@ -458,7 +458,8 @@ pub(crate) fn receive(
     from: Option<&PeerKey>,
     parcel: &[u8],
 ) -> Result<(), CoreError> {
-    let (id, sealed) = parcel.split_first_chunk::<16>().ok_or(CoreError::Refused("a short parcel"))?;
+    let (id, sealed) =
+        parcel.split_first_chunk::<16>().ok_or(CoreError::Refused("a short parcel"))?;
     let id = InviteId(*id);
     if let Some((number, given)) = find::<Given>(ctx.kv, GIVEN, &id)? {
         return requested(ctx, from, number, given, sealed);
@@ -549,7 +550,8 @@ fn grant(
         routing: Vec::new(),
         entries: channels::own_governance(ctx, &conversation)?,
     };
-    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed =
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let reply = Reply::Grant(Box::new(signed.signed().clone()));
     let mut homes = Vec::new();
     for relay in &record.home_relays {
@@ -579,7 +581,8 @@ fn refuse(
     reason: Refusal,
 ) -> Result<(), CoreError> {
     let content = Refused { invite: *id, to_device: record.device, device: ctx.me.device, reason };
-    let signed = Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
+    let signed =
+        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let reply = Reply::Refusal(Box::new(signed.signed().clone()));
     let parcel = seal_reply(ctx, id, record, &reply)?;
     if let Some(peer) = from {

@@ -101,7 +101,9 @@ pub(crate) fn befriend(
         Some(found) => found,
         None => {
             let number = rows::next_number(ctx.kv, "contacts")?;
-            let number = ContactNo(u32::try_from(number).map_err(|_| CoreError::Refused("too many contacts"))?);
+            let number = ContactNo(
+                u32::try_from(number).map_err(|_| CoreError::Refused("too many contacts"))?,
+            );
             rows::put(ctx.kv, Table::Index, &contact_index(&record.user), &number)?;
             let row = ContactRow {
                 user: record.user,
@@ -151,10 +153,7 @@ fn by_index(kv: &dyn KvRead, key: &[u8]) -> Result<Option<(PeerNo, DeviceRow)>, 
 }
 
 /// Takes over what a device says about itself, if it is newer than what we know.
-pub(crate) fn learn(
-    ctx: &mut Ctx<'_>,
-    record: &VerifiedDeviceRecord,
-) -> Result<PeerNo, CoreError> {
+pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<PeerNo, CoreError> {
     if record.user == ctx.me.user && record.device == ctx.me.device {
         return Err(CoreError::Refused("our own record"));
     }
@@ -257,7 +256,8 @@ pub(crate) fn dial(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     match &known {
         Some((_, row)) => {
             addresses.extend(verified(row)?.addresses.iter().cloned());
-            for (_, relay) in relays::all(ctx.kv)?.iter().filter(|(no, _)| row.relays.contains(no)) {
+            for (_, relay) in relays::all(ctx.kv)?.iter().filter(|(no, _)| row.relays.contains(no))
+            {
                 addresses.push(address::circuit(&relay.address, &relay.key));
             }
         }
@@ -280,7 +280,8 @@ pub(crate) fn dial_failed(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreE
         return Ok(());
     }
     let failures = ctx.live.failed_dials.entry(*peer).or_insert(0);
-    let delay = (limits::DIAL_BACKOFF_MS_MIN << (*failures).min(10)).min(limits::DIAL_BACKOFF_MS_MAX);
+    let delay =
+        (limits::DIAL_BACKOFF_MS_MIN << (*failures).min(10)).min(limits::DIAL_BACKOFF_MS_MAX);
     *failures += 1;
     let jitter = u64::from(ctx.rng.next_u32()) % (delay / 2);
     ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms + delay / 2 + jitter);

@@ -102,12 +102,7 @@ fn receipt_key(conversation: ConvNo, device: PeerNo) -> Vec<u8> {
     rows::key(&[&[0], &conversation.0.to_be_bytes(), &device.0.to_be_bytes()])
 }
 
-fn mark_prefix(
-    conversation: ConvNo,
-    device: PeerNo,
-    reached: Reached,
-    log: &LogId,
-) -> Vec<u8> {
+fn mark_prefix(conversation: ConvNo, device: PeerNo, reached: Reached, log: &LogId) -> Vec<u8> {
     let reached = u8::from(reached == Reached::Read);
     rows::key(&[
         &[1],
@@ -308,7 +303,8 @@ fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), Core
             .map(|log| (log.id, log.read_seq))
             .collect(),
     };
-    let said = *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
+    let said =
+        *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
     if let Some(known) = &known
         && known.said == said
     {

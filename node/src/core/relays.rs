@@ -7,15 +7,17 @@
 use std::collections::BTreeMap;
 
 use kith_relay::protocol::{
-    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey, RelayError,
-    Reply, Request, SessionBinding, StartAt,
+    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey,
+    RelayError, Reply, Request, SessionBinding, StartAt,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ctx, CoreError, inbox, outbox, parcels, receipts,
-    io::{Effect, PeerKey},
+    CoreError, Ctx,
     history::ConvNo,
+    inbox,
+    io::{Effect, PeerKey},
+    outbox, parcels, receipts,
     rows::{self, InviteNo, RelayNo},
 };
 use crate::{
@@ -195,7 +197,8 @@ pub(crate) fn learn(
             if all(ctx.kv)?.len() >= limits::RELAYS_MAX {
                 return Err(CoreError::Refused("too many relays"));
             }
-            let number = RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
+            let number =
+                RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
             rows::put(ctx.kv, Table::Index, &index_key(key), &number)?;
             let row = RelayRow { key: *key, address: address.to_owned(), home, epoch: None };
             (number, row)
@@ -256,7 +259,8 @@ pub(crate) fn listen(
         return Ok(());
     }
     let reader = *ReaderKey::generate(ctx.rng).to_seed();
-    let row = ReaderRow { target, queue: keys.to_seeds().map(|seed| *seed), reader, registered: None };
+    let row =
+        ReaderRow { target, queue: keys.to_seeds().map(|seed| *seed), reader, registered: None };
     rows::put(ctx.kv, Table::Relays, &key, &row)?;
     if ctx.live.sessions.contains_key(&relay) {
         register(ctx, relay, &row)?;
@@ -271,10 +275,8 @@ pub(crate) fn listen_inbox(
     key: &PeerKey,
 ) -> Result<(), CoreError> {
     let deposit = device::deposit_key(ctx.me.secrets.inbox_deposit(), key);
-    let keys = QueueKeys::from_seeds(
-        &deposit.to_bytes(),
-        &ctx.me.secrets.inbox_read_key(key).to_bytes(),
-    );
+    let keys =
+        QueueKeys::from_seeds(&deposit.to_bytes(), &ctx.me.secrets.inbox_read_key(key).to_bytes());
     listen(ctx, relay, Target::Inbox, &keys)
 }
 
@@ -473,9 +475,13 @@ fn register(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(),
 
 fn subscribe(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(), CoreError> {
     let target = reader.target;
-    read(ctx, relay, reader, Ask::Subscribe(target), ReadOp::Subscribe {
-        window_items: limits::RELAY_WINDOW_ITEMS,
-    })?;
+    read(
+        ctx,
+        relay,
+        reader,
+        Ask::Subscribe(target),
+        ReadOp::Subscribe { window_items: limits::RELAY_WINDOW_ITEMS },
+    )?;
     if matches!(target, Target::Channel(..)) {
         read(ctx, relay, reader, Ask::Watch(target), ReadOp::WatchSlots)?;
         read(ctx, relay, reader, Ask::Slots(target), ReadOp::GetSlots { after: None })?;
@@ -602,9 +608,13 @@ fn slots(
         && let Some(reader) =
             rows::get::<ReaderRow>(ctx.kv, Table::Relays, &reader_key(relay, target))?
     {
-        return read(ctx, relay, &reader, Ask::Slots(target), ReadOp::GetSlots {
-            after: Some(last),
-        });
+        return read(
+            ctx,
+            relay,
+            &reader,
+            Ask::Slots(target),
+            ReadOp::GetSlots { after: Some(last) },
+        );
     }
     Ok(())
 }
@@ -637,9 +647,7 @@ pub(crate) fn push(
             for item in items {
                 let result = ctx.attempt(|ctx| match target {
                     Target::Channel(..) => inbox::envelope(ctx, None, &item.payload),
-                    Target::Inbox | Target::Invite(_) => {
-                        parcels::receive(ctx, None, &item.payload)
-                    }
+                    Target::Inbox | Target::Invite(_) => parcels::receive(ctx, None, &item.payload),
                 });
                 inbox::tolerate(result)?;
             }

@@ -48,10 +48,12 @@ pub(crate) fn compare(
             && their.chain - from <= limits::DIRECT_WINDOW_ENTRIES;
         if !pushed {
             let from = lacks_bodies.map_or(from, |(start, _)| start.min(from));
-            channels::send_to(ctx, conversation, &device.transport, &Inner::Want {
-                log: *log,
-                from,
-            })?;
+            channels::send_to(
+                ctx,
+                conversation,
+                &device.transport,
+                &Inner::Want { log: *log, from },
+            )?;
         }
     }
     Ok(())
@@ -68,7 +70,8 @@ pub(crate) fn wanted(
     let Some(peer) = peer else {
         return Err(CoreError::Refused("a question that came by relay"));
     };
-    let device = people::find_peer(ctx.kv, peer)?.ok_or(CoreError::Refused("a stranger's question"))?;
+    let device =
+        people::find_peer(ctx.kv, peer)?.ok_or(CoreError::Refused("a stranger's question"))?;
     let belongs = channels::with_governance(ctx, conversation, |_, governance| {
         Ok(governance.live_devices().contains_key(&device.1.device))
     })?;

@@ -12,8 +12,7 @@ use serde_json::Value;
 use super::{
     CoreError, Ctx, address, channels,
     channels::ChannelRow,
-    chat,
-    events,
+    chat, events,
     history::{ConvNo, History, HistoryError, MessageRow},
     live::Live,
     me::Me,
@@ -60,9 +59,7 @@ pub(crate) fn answer(view: &View<'_>, request: &Request) -> Result<Value, ApiErr
             json(&contacts)
         }
         Request::Chats {} => json(&view.chats()?),
-        Request::Log { chat, limit, before } => {
-            json(&view.log(chat, *limit, before.as_deref())?)
-        }
+        Request::Log { chat, limit, before } => json(&view.log(chat, *limit, before.as_deref())?),
         Request::Info { message } => json(&view.info(message)?),
         Request::Message { message } => {
             let (conversation, id) = view.entry(message)?;
@@ -139,11 +136,12 @@ impl View<'_> {
         }
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(ApiError::new(
-                ErrorCode::UnknownContact,
-                format_args!("no contact {given:?}"),
-            )
-            .hint("`kith contacts` lists them; names and the first digits of an id both work")),
+            0 => {
+                Err(ApiError::new(ErrorCode::UnknownContact, format_args!("no contact {given:?}"))
+                    .hint(
+                        "`kith contacts` lists them; names and the first digits of an id both work",
+                    ))
+            }
             _ => Err(ApiError::ambiguous(
                 given,
                 found
@@ -205,11 +203,8 @@ impl View<'_> {
             let place = self.history().place(&id)?.ok_or_else(|| unknown_message(given))?;
             return Ok((place.0, id));
         }
-        let found = if is_prefix(given) {
-            self.history().find_by_prefix(given)?
-        } else {
-            Vec::new()
-        };
+        let found =
+            if is_prefix(given) { self.history().find_by_prefix(given)? } else { Vec::new() };
         match found.as_slice() {
             [id] => {
                 let place = self.history().place(id)?.ok_or_else(|| unknown_message(given))?;
@@ -244,12 +239,7 @@ impl View<'_> {
 
     // ---- messages -----------------------------------------------------------------------
 
-    fn log(
-        &self,
-        chat: &str,
-        limit: u32,
-        before: Option<&str>,
-    ) -> Result<Vec<Message>, ApiError> {
+    fn log(&self, chat: &str, limit: u32, before: Option<&str>) -> Result<Vec<Message>, ApiError> {
         let conversation = self.chat(chat)?;
         let before = match before {
             Some(message) => Some(self.entry(message)?.1),

@@ -98,9 +98,8 @@ impl Links {
         stream: Stream,
         mut queue: mpsc::Receiver<Vec<u8>>,
     ) -> std::io::Result<()> {
-        let codec = LengthDelimitedCodec::builder()
-            .max_frame_length(limits::FRAME_BYTES_MAX)
-            .new_codec();
+        let codec =
+            LengthDelimitedCodec::builder().max_frame_length(limits::FRAME_BYTES_MAX).new_codec();
         let (mut sink, mut frames) = Framed::new(stream.compat(), codec).split();
         let write = async {
             while let Some(bytes) = queue.recv().await {

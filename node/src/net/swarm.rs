@@ -7,9 +7,9 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, identify, identity,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
     core::ConnectedPoint,
-    mdns, noise, ping, relay,
+    dcutr, identify, identity, mdns, noise, ping, relay,
     swarm::{
         NetworkBehaviour, StreamProtocol, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -228,7 +228,8 @@ impl Task {
         if self.links.is_open(&peer) {
             return;
         }
-        let (handle, links, events) = (self.handle.clone(), self.links.clone(), self.events.clone());
+        let (handle, links, events) =
+            (self.handle.clone(), self.links.clone(), self.events.clone());
         tokio::spawn(async move {
             match handle.open(&peer, PEER_PROTOCOL).await {
                 Ok(stream) => links.adopt(peer, String::new(), stream),

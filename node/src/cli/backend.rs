@@ -126,7 +126,12 @@ fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError
 
 /// Runs the device until it is told to end.
 pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
+    let profile = profile(global)?;
+    if profile.exists() && Client::connect(&profile.socket_path()?).await.is_ok() {
+        return Err(ApiError::new(ErrorCode::ProfileInUse, "a node of this profile is running")
+            .hint("use it as it is, or end it first"));
+    }
+    let _ = args;
     Err(unfinished())
 }
 

@@ -291,6 +291,23 @@ async fn accepting_waits_for_its_own_invite() {
     assert_eq!(test.stdout.text(), "");
 }
 
+#[tokio::test]
+async fn a_relay_is_asked_only_by_a_running_node() {
+    for (running, no_check, check) in
+        [(true, false, true), (true, true, false), (false, false, false), (false, true, false)]
+    {
+        let mut test = Test::new(false, running);
+        test.answer(
+            "relay_add",
+            json!({"address": "/a", "peer_id": "p", "state": "unknown", "since_ms": null, "error": null}),
+        );
+        add_relay(&test.device, "/a".into(), no_check, &mut test.out).await.unwrap();
+        assert_eq!(test.asked("relay_add"), [json!({"addr": "/a", "check": check})]);
+        assert_eq!(test.stderr.text().is_empty(), running || no_check);
+        assert!(test.stdout.text().contains("not tried yet"));
+    }
+}
+
 #[test]
 fn standard_input_is_bounded_text() {
     assert_eq!(read_text("é\n".as_bytes()).unwrap(), "é");

@@ -126,13 +126,21 @@ fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError
 
 /// Runs the device until it is told to end.
 pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
-    let profile = profile(global)?;
-    if profile.exists() && Client::connect(&profile.socket_path()?).await.is_ok() {
+    up_is_free(&profile(global)?).await?;
+    let _ = args;
+    Err(unfinished())
+}
+
+/// Whether there is a profile that no node is running.
+pub(super) async fn up_is_free(profile: &Profile) -> Result<(), ApiError> {
+    if !profile.exists() {
+        return Err(StoreError::NotFound.into());
+    }
+    if Client::connect(&profile.socket_path()?).await.is_ok() {
         return Err(ApiError::new(ErrorCode::ProfileInUse, "a node of this profile is running")
             .hint("use it as it is, or end it first"));
     }
-    let _ = args;
-    Err(unfinished())
+    Ok(())
 }
 
 /// Shows two people and a relay at work.

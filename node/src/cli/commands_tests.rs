@@ -9,14 +9,18 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     api::{
         backend::{Answer, EventStream},
+        server::Server,
         types::{Event, Idle},
     },
     cli::args::{Cli, Until},
+    kv::Changes,
+    profile::{KeySource, Profile},
 };
 
 /// Answers by method, and keeps what it was asked.
@@ -337,6 +341,36 @@ fn results_and_errors_keep_to_their_streams() {
     let mut test = Test::new(false, true);
     test.out.error(&error);
     assert_eq!(test.stderr.text(), "error: no chat \"\\u{202e}\"\n hint: see\n");
+}
+
+#[tokio::test]
+async fn a_command_speaks_to_the_node_that_holds_the_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = Profile::at(folder.path()).unwrap();
+    let held = profile.create(&KeySource::Default, Changes::new()).unwrap();
+    let mut test = Test::new(true, true);
+    test.answer("chats", json!([]));
+    test.answer(
+        "verify",
+        json!({"user": "u", "name": "Ana", "safety_number": "1", "verified": true}),
+    );
+    let server = Server::bind(&profile.socket_path().unwrap()).await.unwrap();
+    let ended = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(test.fake.clone(), ended.clone()));
+    let folder = folder.path().to_str().unwrap();
+    for line in [vec!["chats"], vec!["verify", "Ana", "--done"]] {
+        let line = [&["kith", "--json", "--profile", folder], line.as_slice()].concat();
+        let cli = <Cli as clap::Parser>::try_parse_from(line).unwrap();
+        run(&cli.global, cli.command, &mut test.out).await.unwrap();
+    }
+    assert_eq!(test.asked("verify"), [json!({"contact": "Ana", "mark": true})]);
+    assert!(test.stdout.text().contains("\"safety_number\":\"1\""));
+    let error = super::super::backend::up_is_free(&profile).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ProfileInUse);
+    ended.cancel();
+    serving.await.unwrap();
+    assert!(super::super::backend::up_is_free(&profile).await.is_ok());
+    drop(held);
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@
 //! entry lies at or before the removal's cut. Of concurrent removals of one device the furthest cut
 //! holds; every one marked "compromised" must hold besides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     id::{ConversationId, DeviceId, EntryId, Place, UserId},
@@ -69,7 +72,7 @@ pub enum GovError {
 #[derive(Debug, Clone)]
 pub struct Governance {
     conversation: ConversationId,
-    nodes: BTreeMap<EntryId, Node>,
+    nodes: BTreeMap<EntryId, Arc<Node>>,
     judgement: Judgement,
 }
 
@@ -117,7 +120,7 @@ impl Governance {
                 result = Err(GovError::Full);
                 break;
             }
-            self.nodes.insert(id, Node::new(id, place, heads, op));
+            self.nodes.insert(id, Arc::new(Node::new(id, place, heads, op)));
         }
         let new = self.nodes.len() - before;
         if new > 0 {

@@ -4,6 +4,8 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod core;
+pub mod demo;
+pub mod driver;
 pub mod hpke;
 pub mod identity;
 pub mod kv;

@@ -107,3 +107,9 @@ pub const EVENTS_PAGE: usize = 1000;
 pub const LOG_MESSAGES_MAX: usize = 1000;
 /// What an ambiguous name is said to may mean.
 pub const CANDIDATES_MAX: usize = 8;
+/// Events a slow follower may be behind before it reads them from the journal.
+pub const EVENTS_QUEUED: usize = 1024;
+/// Jobs in one transaction.
+pub const BATCH_JOBS_MAX: usize = 256;
+/// How long the engine sleeps at most, as the clock may be set meanwhile.
+pub const CLOCK_LOOK_MS: u64 = 60_000;

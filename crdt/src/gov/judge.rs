@@ -11,7 +11,10 @@
 //!
 //! No clock and no order of arrival take part; the times in certificates are compared, not read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{ConversationKind, Cut, Genesis, GovOp, VoidReason};
 use crate::{
@@ -98,11 +101,15 @@ impl Removal {
 /// What a set of operations amounts to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Judgement {
-    order: Vec<Node>,
+    order: Vec<Arc<Node>>,
     index: BTreeMap<EntryId, usize>,
     /// Per operation, all its ancestors, itself not among them.
     before: Vec<Bits>,
     genesis: Option<Genesis>,
+    /// Where it is written.
+    geneses: Vec<usize>,
+    /// Per user, the operations that add it.
+    user_adds: BTreeMap<UserId, Vec<usize>>,
     /// Per device, the operations that add it with a valid chain, and whom for.
     adds: BTreeMap<DeviceId, Vec<(usize, UserId)>>,
     removals: Vec<Removal>,
@@ -111,14 +118,16 @@ pub(super) struct Judgement {
 
 impl Judgement {
     /// Judges all operations of a conversation.
-    pub(super) fn of(conversation: &ConversationId, nodes: &BTreeMap<EntryId, Node>) -> Self {
+    pub(super) fn of(conversation: &ConversationId, nodes: &BTreeMap<EntryId, Arc<Node>>) -> Self {
         let mut judgement = Self::default();
         judgement.sort(nodes);
         for (at, node) in judgement.order.iter().enumerate() {
             match &node.op {
                 GovOp::Genesis(genesis) if genesis.conversation() == Some(*conversation) => {
                     judgement.genesis.get_or_insert_with(|| genesis.clone());
+                    judgement.geneses.push(at);
                 }
+                GovOp::AddUser(user) => judgement.user_adds.entry(*user).or_default().push(at),
                 GovOp::AddDevice(add) if node.seniority.is_some() => {
                     judgement.adds.entry(add.device).or_default().push((at, add.user));
                 }
@@ -131,23 +140,32 @@ impl Judgement {
     }
 
     /// Sorts what has all its ancestors by (generation, id).
-    fn sort(&mut self, nodes: &BTreeMap<EntryId, Node>) {
-        let mut waiting: Vec<&Node> = nodes.values().collect();
-        loop {
-            let (ready, rest): (Vec<_>, Vec<_>) = waiting
-                .into_iter()
-                .partition(|node| node.heads.iter().all(|id| self.index.contains_key(id)));
-            if ready.is_empty() {
-                return;
-            }
-            for node in &ready {
+    fn sort(&mut self, nodes: &BTreeMap<EntryId, Arc<Node>>) {
+        let mut lacking: BTreeMap<EntryId, usize> = BTreeMap::new();
+        let mut children: BTreeMap<EntryId, Vec<EntryId>> = BTreeMap::new();
+        for (id, node) in nodes {
+            let heads: BTreeSet<EntryId> = node.heads.iter().copied().collect();
+            lacking.insert(*id, heads.len());
+            heads.into_iter().for_each(|head| children.entry(head).or_default().push(*id));
+        }
+        let none_lacking = lacking.iter().filter(|(_, lacking)| **lacking == 0);
+        let mut generation: BTreeSet<EntryId> = none_lacking.map(|(id, _)| *id).collect();
+        while !generation.is_empty() {
+            let mut next = BTreeSet::new();
+            for id in generation {
+                let Some(node) = nodes.get(&id) else { continue };
                 self.before.push(self.closure(&node.heads));
-            }
-            for node in ready {
-                self.index.insert(node.id, self.order.len());
+                self.index.insert(id, self.order.len());
                 self.order.push(node.clone());
+                for child in children.get(&id).into_iter().flatten() {
+                    let Some(lacking) = lacking.get_mut(child) else { continue };
+                    *lacking -= 1;
+                    if *lacking == 0 {
+                        next.insert(*child);
+                    }
+                }
             }
-            waiting = rest;
+            generation = next;
         }
     }
 
@@ -216,7 +234,7 @@ impl Judgement {
         let before = &self.before[at];
         let standing = || self.standing_in(&node.place, &node.id, before, counts);
         match &node.op {
-            GovOp::Genesis(genesis) => Some(genesis) == self.genesis.as_ref(),
+            GovOp::Genesis(_) => self.geneses.contains(&at),
             GovOp::AddDevice(_) if node.seniority.is_none() => false,
             GovOp::AddDevice(add) if add.device == node.author() => {
                 self.membership(&add.user, &node.place, before, counts).is_ok()
@@ -250,7 +268,7 @@ impl Judgement {
         closure: &Bits,
         counts: &Bits,
     ) -> Result<UserId, VoidReason> {
-        if !self.has_genesis(closure, counts) {
+        if !self.has_genesis(closure) {
             return Err(VoidReason::NoGenesis);
         }
         let adds = self.adds.get(&place.log.device).into_iter().flatten();
@@ -263,9 +281,8 @@ impl Judgement {
         Ok(*user)
     }
 
-    fn has_genesis(&self, closure: &Bits, counts: &Bits) -> bool {
-        let genesis = |at: usize| matches!(self.order[at].op, GovOp::Genesis(_));
-        closure.iter().any(|at| genesis(at) && counts.contains(at))
+    fn has_genesis(&self, closure: &Bits) -> bool {
+        self.geneses.iter().any(|at| closure.contains(*at))
     }
 
     /// Whether the user belongs to the conversation at a point: from the beginning or by being added,
@@ -278,7 +295,7 @@ impl Judgement {
         closure: &Bits,
         counts: &Bits,
     ) -> Result<(), VoidReason> {
-        if !self.has_genesis(closure, counts) {
+        if !self.has_genesis(closure) {
             return Err(VoidReason::NoGenesis);
         }
         let removals: Vec<&Removal> = self
@@ -305,12 +322,13 @@ impl Judgement {
         removals: &[&Removal],
     ) -> bool {
         let founder = self.genesis.as_ref().is_some_and(|genesis| genesis.users.contains(user));
-        let adds_again = |at: usize| {
-            matches!(&self.order[at].op, GovOp::AddUser(added) if added == user)
-                && known(at)
-                && removals.iter().all(|removal| self.before[at].contains(removal.at))
+        let adds_again = |at: &usize| {
+            counts.contains(*at)
+                && known(*at)
+                && removals.iter().all(|removal| self.before[*at].contains(removal.at))
         };
-        (founder && removals.is_empty()) || counts.iter().any(adds_again)
+        let mut adds = self.user_adds.get(user).into_iter().flatten();
+        (founder && removals.is_empty()) || adds.any(adds_again)
     }
 
     /// Whether no removal stands against an entry of this user's device: none of the device in its

@@ -9,7 +9,7 @@ use rand_core::SeedableRng;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::args::{DemoArgs, Global, RelayServeArgs, UpArgs};
+use super::args::Global;
 use crate::{
     api::{
         backend::Backend,
@@ -18,9 +18,10 @@ use crate::{
     },
     clock,
     core::me::{self, Me},
+    driver::Local,
     kv::{MemoryKv, Overlay},
     profile::{KeySource, Profile},
-    store::{StoreError, fill_random},
+    store::{Store, StoreError, fill_random},
 };
 
 /// How long a command waits for a node that is just starting, or for another command.
@@ -73,6 +74,30 @@ pub(super) async fn reach_running(global: &Global, what: &str) -> Result<Device,
     if device.running { Ok(device) } else { Err(ApiError::not_running(what)) }
 }
 
+/// Takes the profile's store, for as long as the device runs. Waits for a command that is using
+/// it, but not for another node.
+pub(super) async fn take(global: &Global) -> Result<(Profile, Store), ApiError> {
+    let profile = profile(global)?;
+    let deadline = Instant::now() + Duration::from_millis(BUSY_MS_MAX);
+    loop {
+        let error = match profile.open(&global.key_source()) {
+            Ok(store) => return Ok((profile, store)),
+            Err(error) => ApiError::from(error),
+        };
+        if error.code != ErrorCode::ProfileInUse {
+            return Err(error);
+        }
+        if Client::connect(&profile.socket_path()?).await.is_ok() {
+            let message = "a node of this profile is running already";
+            return Err(ApiError::new(error.code, message).hint("use it as it is, or end it first"));
+        }
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(BUSY_RETRY_MS)).await;
+    }
+}
+
 /// A device that was just made.
 pub(super) struct NewDevice {
     pub(super) user: String,
@@ -120,43 +145,7 @@ fn entropy() -> Result<ChaCha20Rng, ApiError> {
 
 /// Opens the profile for one command.
 fn open(profile: &Profile, key: &KeySource) -> Result<Arc<dyn Backend>, ApiError> {
-    drop(profile.open(key)?);
-    Err(unfinished())
-}
-
-/// Runs the device until it is told to end.
-pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
-    up_is_free(&profile(global)?).await?;
-    let _ = args;
-    Err(unfinished())
-}
-
-/// Whether there is a profile that no node is running.
-pub(super) async fn up_is_free(profile: &Profile) -> Result<(), ApiError> {
-    if !profile.exists() {
-        return Err(StoreError::NotFound.into());
-    }
-    if Client::connect(&profile.socket_path()?).await.is_ok() {
-        return Err(ApiError::new(ErrorCode::ProfileInUse, "a node of this profile is running")
-            .hint("use it as it is, or end it first"));
-    }
-    Ok(())
-}
-
-/// Shows two people and a relay at work.
-pub(super) async fn demo(global: &Global, args: DemoArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
-    Err(unfinished())
-}
-
-/// Serves as a relay until it is told to end.
-pub(super) async fn relay_serve(global: &Global, args: RelayServeArgs) -> Result<(), ApiError> {
-    let _ = (global, args);
-    Err(unfinished())
-}
-
-fn unfinished() -> ApiError {
-    ApiError::new(ErrorCode::Unsupported, "this build has no device behind its command line")
+    Ok(Arc::new(Local::open(profile.open(key)?)?))
 }
 
 #[cfg(test)]

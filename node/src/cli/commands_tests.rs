@@ -18,7 +18,10 @@ use crate::{
         server::Server,
         types::{Event, Idle},
     },
-    cli::args::{Cli, Until},
+    cli::{
+        args::{Cli, Until},
+        backend::take,
+    },
     kv::Changes,
     profile::{KeySource, Profile},
 };
@@ -365,12 +368,19 @@ async fn a_command_speaks_to_the_node_that_holds_the_profile() {
     }
     assert_eq!(test.asked("verify"), [json!({"contact": "Ana", "mark": true})]);
     assert!(test.stdout.text().contains("\"safety_number\":\"1\""));
-    let error = super::super::backend::up_is_free(&profile).await.unwrap_err();
-    assert_eq!(error.code, ErrorCode::ProfileInUse);
+    // A second node is told of the first, and waits for a command that is soon done.
+    let line = ["kith", "--profile", folder, "up"];
+    let global = <Cli as clap::Parser>::try_parse_from(line).unwrap().global;
+    let error = take(&global).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.message, "a node of this profile is running already");
     ended.cancel();
     serving.await.unwrap();
-    assert!(super::super::backend::up_is_free(&profile).await.is_ok());
-    drop(held);
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(held);
+    };
+    let (taken, ()) = tokio::join!(take(&global), release);
+    assert!(taken.is_ok());
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod escape;
 mod human;
 mod init;
 mod output;
+mod serve;
 mod wait;
 
 use std::{ffi::OsString, io, process::ExitCode};
@@ -64,9 +65,9 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Stop> {
 
 async fn dispatch(global: &Global, command: Command, out: &mut Output) -> Result<(), Stop> {
     match command {
-        Command::Up(args) => Ok(backend::up(global, args).await?),
-        Command::Demo(args) => Ok(backend::demo(global, args).await?),
-        Command::RelayServe(args) => Ok(backend::relay_serve(global, args).await?),
+        Command::Up(args) => Ok(serve::up(global, args).await?),
+        Command::Demo(_) => Ok(crate::demo::run(global.json).await?),
+        Command::RelayServe(args) => Ok(serve::relay_serve(global, args).await?),
         command => commands::run(global, command, out).await,
     }
 }

@@ -68,6 +68,16 @@ impl Links {
         self.lock().peers.contains_key(peer)
     }
 
+    /// Closes every stream.
+    pub(super) fn close_all(&self) {
+        let mut open = self.lock();
+        let peers: Vec<PeerKey> = open.peers.keys().copied().collect();
+        for peer in peers {
+            open.peers.remove(&peer);
+            let _ = self.events.send(NetEvent::PeerDown { peer });
+        }
+    }
+
     /// Takes a stream over until it ends.
     pub(super) fn adopt(&self, peer: PeerKey, address: String, stream: Stream) {
         let (outgoing, queue) = mpsc::channel(limits::FRAMES_QUEUED_PER_LINK);

@@ -25,10 +25,20 @@ pub const PEER_PROTOCOL: &str = "/kith/peer/1";
 pub struct Config {
     /// Seed of the Ed25519 transport key.
     pub transport_seed: zeroize::Zeroizing<[u8; 32]>,
-    /// Where to listen, as multiaddrs.
-    pub listen: Vec<String>,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
     /// Whether to find peers on the local network.
     pub mdns: bool,
+}
+
+/// One place to listen on.
+pub struct Listen {
+    /// A multiaddr.
+    pub address: String,
+    /// The same with the port of last time, tried first, so that addresses given away stay valid.
+    pub remembered: Option<String>,
+    /// Whether it may fail: a machine without IPv6 is no reason not to start.
+    pub optional: bool,
 }
 
 /// Why the network did not start.
@@ -210,9 +220,15 @@ impl Net {
         }
     }
 
+    /// Closes every stream and session: whoever uses them learns of it and begins anew.
+    pub fn reset(&mut self) {
+        self.relays.clear();
+        self.links.close_all();
+    }
+
     /// Closes every connection and stops listening.
     pub async fn shutdown(mut self) {
-        self.relays.clear();
+        self.reset();
         let (done, wait) = oneshot::channel();
         self.swarm.shutdown(done);
         // The task answers by dropping the sender at the latest.

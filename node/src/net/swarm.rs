@@ -1,14 +1,14 @@
 //! The task that owns the swarm. It only translates events; it never awaits anything but them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder,
-    core::ConnectedPoint,
+    core::{ConnectedPoint, transport::ListenerId},
     dcutr, identify, identity, mdns, noise, ping, relay,
     swarm::{
         NetworkBehaviour, StreamProtocol, SwarmEvent,
@@ -19,7 +19,7 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Config, NetError, NetEvent, PEER_PROTOCOL, PeerKey, links::Links};
+use super::{Config, Listen, NetError, NetEvent, PEER_PROTOCOL, PeerKey, links::Links};
 use crate::core::address;
 
 /// What a swarm of ours is made of.
@@ -87,11 +87,7 @@ pub(super) async fn start(
     let mut swarm = build(keypair, config.mdns)?;
     let peer = address::key_of(swarm.local_peer_id())
         .ok_or_else(|| NetError::Setup("the transport key is not Ed25519".to_owned()))?;
-    for text in &config.listen {
-        let refused = |why: String| NetError::Listen { address: text.clone(), why };
-        let parsed: Multiaddr = text.parse().map_err(|_| refused("not a multiaddr".to_owned()))?;
-        swarm.listen_on(parsed).map_err(|error| refused(error.to_string()))?;
-    }
+    let listening = listen(&mut swarm, &config.listen).await?;
 
     let mut control = swarm.behaviour().streams.new_control();
     let mut incoming = control
@@ -115,10 +111,68 @@ pub(super) async fn start(
         events,
         waiting: BTreeMap::new(),
         wanted: BTreeSet::new(),
-        listening: BTreeSet::new(),
+        listening,
     };
+    task.report_listening();
     tokio::spawn(task.run(receiver));
     Ok((peer, handle))
+}
+
+/// Listens on all the places, and waits until each has an address or has failed.
+async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    places: &[Listen],
+) -> Result<BTreeSet<Multiaddr>, NetError> {
+    let mut expected = HashSet::new();
+    for place in places {
+        let on = |swarm: &mut Swarm<Behaviour>, text: &str| {
+            let address: Multiaddr = text.parse().map_err(|_| "not a multiaddr".to_owned())?;
+            swarm.listen_on(address).map_err(|error| error.to_string())
+        };
+        let remembered = place.remembered.as_deref().map(|text| on(swarm, text));
+        let listener = match remembered {
+            Some(Ok(listener)) => Ok(listener),
+            // The port of last time is taken: any other will do.
+            _ => on(swarm, &place.address),
+        };
+        match listener {
+            Ok(listener) => drop(expected.insert(listener)),
+            Err(why) if place.optional => tracing::debug!(why, place.address, "not listening"),
+            Err(why) => {
+                return Err(NetError::Listen { address: place.address.clone(), why });
+            }
+        }
+    }
+    let mut addresses = BTreeSet::new();
+    while !expected.is_empty() {
+        note_address(swarm.select_next_some().await, &mut expected, &mut addresses)?;
+    }
+    // A place that stands for all interfaces has several addresses; they come together.
+    while let Some(Some(event)) = swarm.next().now_or_never() {
+        note_address(event, &mut expected, &mut addresses)?;
+    }
+    Ok(addresses)
+}
+
+fn note_address(
+    event: SwarmEvent<BehaviourEvent>,
+    expected: &mut HashSet<ListenerId>,
+    addresses: &mut BTreeSet<Multiaddr>,
+) -> Result<(), NetError> {
+    match event {
+        SwarmEvent::NewListenAddr { listener_id, address } => {
+            expected.remove(&listener_id);
+            addresses.insert(address);
+        }
+        SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            if expected.remove(&listener_id) {
+                let why = reason.err().map_or_else(String::new, |error| error.to_string());
+                return Err(NetError::Listen { address: "an interface".to_owned(), why });
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn build(keypair: identity::Keypair, with_mdns: bool) -> Result<Swarm<Behaviour>, NetError> {

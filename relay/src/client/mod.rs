@@ -11,6 +11,8 @@
 //! not read further and questions time out.
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,7 +21,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use self::session::{Shared, read_hello};
 use crate::{
-    limits::{CLIENT_PUSHES_MAX, CLIENT_QUEUED_MAX},
+    limits::{CLIENT_PUSHES_MAX, CLIENT_QUEUED_MAX, DELETE_ITEMS_MAX},
     protocol::{
         DeleteOutcome, DeleteToken, DepositItem, DepositKey, Epoch, Fetched, Hello, ItemId, Push,
         QueueId, QueueKeys, QueueStatus, ReadOp, ReaderId, ReaderKey, Registered, RelayError,
@@ -172,8 +174,40 @@ impl Client {
         })
     }
 
-    /// Deposits items; an outcome for each, in order. Promises are checked to be this relay's.
+    /// Deposits any number of items, in as many requests as the relay's limits need; an outcome
+    /// for each, in order. Promises are checked to be this relay's. After an error the first of
+    /// them may be stored: deposit all again.
     pub async fn deposit(
+        &self,
+        key: &DepositKey,
+        items: Vec<DepositItem>,
+    ) -> Result<Vec<Result<Stored, RelayError>>, ClientError> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        let limits = &self.hello.limits;
+        for item in items {
+            let bytes = item.payload.len() as u64;
+            let fits = batch_bytes + bytes <= limits.deposit_bytes_max
+                && (batch.len() as u64) < limits.deposit_items_max;
+            if (!fits || bytes > limits.item_bytes_max) && !batch.is_empty() {
+                outcomes.extend(self.deposit_batch(key, std::mem::take(&mut batch)).await?);
+                batch_bytes = 0;
+            }
+            if bytes > limits.item_bytes_max {
+                let bytes_max = limits.item_bytes_max;
+                outcomes.push(Err(RelayError::TooLarge { bytes, bytes_max }));
+            } else {
+                batch.push(item);
+                batch_bytes += bytes;
+            }
+        }
+        if !batch.is_empty() {
+            outcomes.extend(self.deposit_batch(key, batch).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn deposit_batch(
         &self,
         key: &DepositKey,
         items: Vec<DepositItem>,
@@ -307,16 +341,21 @@ impl Client {
         self.read(queue, reader, ReadOp::WatchSlots).await.map(|_| ())
     }
 
-    /// Deletes items with their tokens; an outcome for each, in order.
+    /// Deletes any number of items with their tokens; an outcome for each, in order.
     pub async fn delete<'a>(
         &self,
         queue: QueueId,
         items: impl IntoIterator<Item = (ItemId, &'a DeleteToken)>,
     ) -> Result<Vec<DeleteOutcome>, ClientError> {
-        match self.request(self.binding.delete(queue, items)).await? {
-            Reply::Deleted(deleted) => Ok(deleted.outcomes),
-            _ => Err(WRONG_KIND),
+        let items: Vec<_> = items.into_iter().collect();
+        let mut outcomes = Vec::with_capacity(items.len());
+        for batch in items.chunks(DELETE_ITEMS_MAX) {
+            match self.request(self.binding.delete(queue, batch.iter().copied())).await? {
+                Reply::Deleted(deleted) => outcomes.extend(deleted.outcomes),
+                _ => return Err(WRONG_KIND),
+            }
         }
+        Ok(outcomes)
     }
 
     /// How a queue is.

@@ -22,6 +22,8 @@ mod push;
 mod rate;
 mod read;
 mod session;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

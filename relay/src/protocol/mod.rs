@@ -55,7 +55,16 @@
 //! devices see it in `Hello`, register again ([`RelayError::UnknownReader`]) and deposit again what
 //! they still hold in their outbox. Positions are (epoch, sequence); an acknowledgement of another
 //! epoch is refused ([`RelayError::OtherEpoch`]). Sequence numbers count per queue from 1 and have
-//! gaps where items went; devices deduplicate by what is in the item, never by sequence.
+//! gaps where items went; devices deduplicate by what is in the item, never by sequence. A relay
+//! whose disk was set back to an older copy keeps its epoch: a device sees it when
+//! [`Registered::cursor`] or [`Subscribed::last_seq`] lies before what it acknowledged, or by
+//! [`RelayError::BeyondEnd`], and deposits again as well.
+//!
+//! # What a relay learns
+//!
+//! Addresses of devices while they are connected, which queues and readers one connection uses, how
+//! many items of which padded size come and go and when. It writes down none of the addresses, and
+//! it can not link a queue to a queue elsewhere, to a user or to a conversation by its keys.
 
 mod codec;
 mod error;

@@ -106,6 +106,12 @@ impl SessionBinding {
         }
     }
 
+    /// A slot as it is, in a request that is signed rightly.
+    #[cfg(test)]
+    pub(crate) fn write_for_tests(&self, key: &DepositKey, slot: Slot) -> Request {
+        self.write(key, WriteOp::PutSlot(slot))
+    }
+
     fn write(&self, key: &DepositKey, op: WriteOp) -> Request {
         let queue: QueueAddress = key.address();
         let message = message(WRITE, &self.hash, &(&queue, &op));

@@ -50,7 +50,7 @@ type Opened = Result<(SessionId, Hello), RelayError>;
 
 enum Input {
     Open { source: Source, out: mpsc::UnboundedSender<Outgoing>, opened: oneshot::Sender<Opened> },
-    Frame { session: SessionId, frame: ClientFrame, _bytes: OwnedSemaphorePermit },
+    Frame { session: SessionId, frame: Box<ClientFrame>, _bytes: OwnedSemaphorePermit },
     Flushed { session: SessionId, cost: u64 },
     Close { session: SessionId },
     Tick,
@@ -126,7 +126,7 @@ impl Handle {
         let bytes = u32::try_from(bytes.clamp(1, QUEUED_BYTES_MAX)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
         let permit = permit.map_err(|_| RelayError::Closing)?;
-        self.send(Input::Frame { session, frame, _bytes: permit }).await
+        self.send(Input::Frame { session, frame: Box::new(frame), _bytes: permit }).await
     }
 
     pub(super) async fn flushed(&self, session: SessionId, cost: u64) -> Result<(), RelayError> {
@@ -204,7 +204,7 @@ impl State {
                 }
             }
             Input::Frame { session, frame, _bytes } => {
-                self.engine.handle(self.now_ms, session, frame);
+                self.engine.handle(self.now_ms, session, *frame);
             }
             Input::Flushed { session, cost } => self.engine.flushed(session, cost),
             Input::Close { session } => self.close(session),

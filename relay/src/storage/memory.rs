@@ -21,11 +21,13 @@ impl MemoryStorage {
     }
 }
 
+type Place = (Table, Vec<u8>);
+
 /// Rows in memory, with a journal of what the open transaction replaced.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MemoryRows {
-    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    replaced: Vec<((Table, Vec<u8>), Option<Vec<u8>>)>,
+    rows: BTreeMap<Place, Vec<u8>>,
+    replaced: Vec<(Place, Option<Vec<u8>>)>,
     fails: Option<StorageError>,
 }
 

@@ -9,6 +9,7 @@
 //! public keys, hashes and payloads is written: no user keys, names or PeerIds.
 
 pub mod conformance;
+mod layout;
 pub mod memory;
 #[cfg(feature = "server")]
 pub mod redb;

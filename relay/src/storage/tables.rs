@@ -23,11 +23,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     ItemPage, ItemState, NewItem, QueueState, ReaderState, Storage, StorageError, StoredItem,
     Swept, Usage,
+    layout::{
+        BAD_SLOT, ItemRow, ItemView, SLOT_HEAD_BYTES, after, decode, encode, exactly, expiry_key,
+        key2, key3, parse_reader, parse_slot, slot_row,
+    },
     rows::{Rows, Table},
 };
 use crate::{
     limits::ITEM_OVERHEAD_BYTES,
-    protocol::{Epoch, ItemId, QueueId, ReaderId, Signature, Slot, SlotId, TokenHash},
+    protocol::{Epoch, ItemId, QueueId, ReaderId, Slot, SlotId},
 };
 
 /// The schema this code writes.
@@ -447,12 +451,7 @@ impl<R: Rows> Storage for Tables<R> {
         }
         self.grow(&mut queue, slot.value.len());
         self.store(id, &queue)?;
-        let mut row = Vec::with_capacity(SLOT_HEAD_BYTES + slot.value.len());
-        row.extend_from_slice(&expires_at_ms.to_be_bytes());
-        row.extend_from_slice(&slot.version.to_be_bytes());
-        row.extend_from_slice(&slot.signature.to_bytes());
-        row.extend_from_slice(&slot.value);
-        self.rows.put(Table::Slots, &key, &row)
+        self.rows.put(Table::Slots, &key, &slot_row(slot, expires_at_ms))
     }
 
     fn slots(
@@ -506,130 +505,6 @@ impl<R: Rows> Storage for Tables<R> {
         self.usage = self.usage_committed;
         self.rows.rollback()
     }
-}
-
-const BAD_SLOT: StorageError = StorageError::Damaged("a slot's row is too short");
-const SLOT_HEAD_BYTES: usize = 8 + 8 + 64;
-const ITEM_HEAD_BYTES: usize = 32 + 32 + 8;
-
-/// An item's row, checked to be long enough.
-struct ItemRow(Vec<u8>);
-
-/// The same, borrowed and taken apart.
-struct ItemView<'a> {
-    id: ItemId,
-    expires_at_ms: u64,
-    payload: &'a [u8],
-}
-
-impl ItemRow {
-    fn new(item: &NewItem<'_>) -> Self {
-        let mut row = Vec::with_capacity(ITEM_HEAD_BYTES + item.payload.len());
-        row.extend_from_slice(&item.id.0);
-        row.extend_from_slice(&item.token_hash.0);
-        row.extend_from_slice(&item.expires_at_ms.to_be_bytes());
-        row.extend_from_slice(item.payload);
-        Self(row)
-    }
-
-    fn parse(row: Vec<u8>) -> Result<Self, StorageError> {
-        if row.len() < ITEM_HEAD_BYTES {
-            return Err(StorageError::Damaged("an item's row is too short"));
-        }
-        Ok(Self(row))
-    }
-
-    fn id(&self) -> ItemId {
-        ItemId(self.field(0))
-    }
-
-    fn token_hash(&self) -> TokenHash {
-        TokenHash(self.field(32))
-    }
-
-    fn expires_at_ms(&self) -> u64 {
-        u64::from_be_bytes(self.field(64))
-    }
-
-    fn set_expires_at_ms(&mut self, expires_at_ms: u64) {
-        self.0[64..ITEM_HEAD_BYTES].copy_from_slice(&expires_at_ms.to_be_bytes());
-    }
-
-    fn payload(&self) -> &[u8] {
-        &self.0[ITEM_HEAD_BYTES..]
-    }
-
-    fn field<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0[at..at + N].try_into().expect("invariant: parse checked the head's length")
-    }
-}
-
-impl<'a> ItemView<'a> {
-    fn parse(row: &'a [u8]) -> Option<Self> {
-        let (id, rest) = row.split_first_chunk()?;
-        let (_token_hash, rest) = rest.split_first_chunk::<32>()?;
-        let (expires, payload) = rest.split_first_chunk()?;
-        Some(Self { id: ItemId(*id), expires_at_ms: u64::from_be_bytes(*expires), payload })
-    }
-}
-
-fn parse_reader(row: &[u8]) -> Option<ReaderState> {
-    let row: &[u8; 16] = row.try_into().ok()?;
-    let (cursor, seen) = (row.first_chunk()?, row.last_chunk()?);
-    Some(ReaderState { cursor: u64::from_be_bytes(*cursor), seen_at_ms: u64::from_be_bytes(*seen) })
-}
-
-fn parse_slot(id: SlotId, row: &[u8]) -> Option<(Slot, u64)> {
-    let (expires, rest) = row.split_first_chunk()?;
-    let (version, rest) = rest.split_first_chunk()?;
-    let (signature, value) = rest.split_first_chunk()?;
-    let slot = Slot {
-        id,
-        version: u64::from_be_bytes(*version),
-        value: value.to_vec(),
-        signature: Signature::from_bytes(signature),
-    };
-    Some((slot, u64::from_be_bytes(*expires)))
-}
-
-fn key2(number: u64, rest: &[u8]) -> Vec<u8> {
-    [&number.to_be_bytes(), rest].concat()
-}
-
-fn key3(number: u64, id: &[u8; 32], seq: u64) -> Vec<u8> {
-    [&number.to_be_bytes(), id.as_slice(), &seq.to_be_bytes()].concat()
-}
-
-fn expiry_key(expires_at_ms: u64, number: u64, seq: u64) -> Vec<u8> {
-    [expires_at_ms.to_be_bytes(), number.to_be_bytes(), seq.to_be_bytes()].concat()
-}
-
-/// The first key after all that begin with `prefix` (which is never all ones here: it begins with
-/// a queue number or is a hash).
-fn after(prefix: &[u8]) -> Vec<u8> {
-    let mut key = prefix.to_vec();
-    while let Some(last) = key.pop() {
-        if last < u8::MAX {
-            key.push(last + 1);
-            return key;
-        }
-    }
-    vec![u8::MAX; prefix.len() + 1]
-}
-
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("invariant: numbers always encode")
-}
-
-fn decode<T: for<'de> Deserialize<'de>>(
-    bytes: &[u8],
-    what: &'static str,
-) -> Result<T, StorageError> {
-    postcard::from_bytes(bytes).map_err(|_| StorageError::Damaged(what))
-}
-
-fn exactly<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u8; N], StorageError> {
-    bytes.try_into().map_err(|_| StorageError::Damaged(what))
 }
 
 fn meta<R: Rows>(rows: &mut R, key: &'static [u8]) -> Result<Vec<u8>, StorageError> {

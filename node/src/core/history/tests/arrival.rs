@@ -1,7 +1,7 @@
 //! The history on disk equals the reference replica after every input, whatever the order of
 //! arrival, repetition and crashes.
 
-use kith_crdt::replica::Replica;
+use kith_crdt::{replica::Replica, view::Content};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,15 +17,16 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
 fn world(script: &[Step]) -> (Vec<Item>, Roster) {
     let mut devices = devices(&[1, 2, 1]);
     let roster = devices[0].store.roster.clone();
-    let mut messages = Vec::new();
+    let mut messages: Vec<(u8, EntryId)> = Vec::new();
     for (who, what, target, now_ms) in script {
         let other = (usize::from(*who) + 1 + usize::from(*target) % 2) % 3;
         let from_other = devices[other].written.clone();
         let device = &mut devices[usize::from(*who)];
-        let target = messages.get(usize::from(*target) % messages.len().max(1)).copied();
-        let target = target.unwrap_or(EntryId([0; 32]));
+        let target = messages.get(usize::from(*target) % messages.len().max(1));
+        let target = target.map_or(EntryId([0; 32]), |(_, id)| *id);
+        let own = messages.iter().rev().find(|(by, _)| by == who).map_or(target, |(_, id)| *id);
         let open = !device.written.is_empty();
-        let written = match what % 14 {
+        let written = match what % 15 {
             0..=3 => Ok(device.text(*now_ms, &format!("text {now_ms}"))),
             4 => device.append(
                 *now_ms,
@@ -58,17 +59,18 @@ fn world(script: &[Step]) -> (Vec<Item>, Roster) {
                 };
                 Ok(device.raw(*now_ms, op))
             }
+            14 => device.append(*now_ms, Draft::Delete { target: own }),
             _ => {
                 device.receive(&from_other);
                 continue;
             }
         };
-        messages.extend(written.ok());
+        messages.extend(written.ok().map(|id| (*who, id)));
     }
     (devices.into_iter().flat_map(|device| device.written).collect(), roster)
 }
 
-fn compare(store: &Store, replica: &Replica) {
+fn compare(store: &Store, replica: &Replica, seen: &[Verified]) {
     let history = store.read();
     let view =
         replica.view(
@@ -100,6 +102,21 @@ fn compare(store: &Store, replica: &Replica) {
         assert_eq!(history.find_by_prefix(&id.to_string()[..9]).unwrap(), [id]);
         assert_eq!(history.message(&id).unwrap(), Some(row));
     }
+    // What was deleted is not on the disk any more, nor are its edits.
+    for entry in seen {
+        let user = store.roster.users[&entry.place().log.device];
+        let message = entry.header().op.target().unwrap_or(entry.id());
+        let deleted = view.messages.iter().any(|shown| {
+            shown.id == *message && shown.content == Content::Deleted && shown.author == user
+        });
+        let counts = history
+            .located(entry.id())
+            .unwrap()
+            .is_some_and(|at| at.counting == rows::Counting::Counts);
+        if deleted && counts {
+            assert_eq!(history.body(entry.id()).unwrap(), None);
+        }
+    }
 }
 
 proptest! {
@@ -123,6 +140,7 @@ proptest! {
         arriving.sort_by_key(|(dice, _)| *dice);
         let mut store = Store::new(UserId([2; 32]), &roster);
         let mut replica = Replica::new(CONVERSATION);
+        let mut seen = Vec::new();
         for (dice, item) in &arriving {
             if dice % 4 == 0 {
                 // A crash before the commit: the overlay is dropped, the input comes again.
@@ -137,7 +155,8 @@ proptest! {
             if let Some(body) = &item.1 {
                 replica.insert_body(entry.id(), body.clone()).unwrap();
             }
-            compare(&store, &replica);
+            seen.push(entry);
+            compare(&store, &replica, &seen);
         }
     }
 }

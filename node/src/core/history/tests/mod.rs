@@ -92,17 +92,15 @@ impl Store {
 
     /// Takes an entry in, as the core does: governance that arrives lets others be judged.
     pub(super) fn accept(&mut self, (entry, body): &Item) -> Accepted {
-        let accepted = self
-            .change(|history| {
-                let accepted = history.accept_signed(CONV, entry, body.clone())?;
-                let gov = |applied: &Applied| applied.entry.place().log.kind == LogKind::Gov;
-                if accepted.applied.iter().any(gov) {
-                    history.retry_undecided(CONV)?;
-                }
-                Ok::<_, HistoryError>(accepted)
-            })
-            .unwrap();
-        accepted
+        self.change(|history| {
+            let accepted = history.accept_signed(CONV, entry, body.clone())?;
+            let gov = |applied: &Applied| applied.entry.place().log.kind == LogKind::Gov;
+            if accepted.applied.iter().any(gov) {
+                history.retry_undecided(CONV)?;
+            }
+            Ok::<_, HistoryError>(accepted)
+        })
+        .unwrap()
     }
 
     pub(super) fn texts(&self) -> Vec<String> {

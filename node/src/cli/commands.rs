@@ -55,11 +55,19 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
         Command::Accept(args) => accept(&reach(global).await?, args, out).await,
         Command::Contacts => {
             let found: Vec<Contact> = get(global, Request::Contacts {}).await?;
-            out.results(&found, || human::contacts(&found))
+            out.results(&found, || human::contacts(&found))?;
+            if found.is_empty() {
+                out.hint("no contacts yet: kith invite, or kith accept LINK");
+            }
+            Ok(())
         }
         Command::Chats => {
             let found: Vec<Chat> = get(global, Request::Chats {}).await?;
-            out.results(&found, || human::chats(&found))
+            out.results(&found, || human::chats(&found))?;
+            if found.is_empty() {
+                out.hint("no chats yet: kith invite, or kith accept LINK");
+            }
+            Ok(())
         }
         Command::Send(args) => {
             let text = text_of(&args.text)?;
@@ -344,14 +352,8 @@ async fn events(device: &Device, after: Option<u64>, out: &mut Output) -> Result
 async fn relay(global: &Global, command: RelayCommand, out: &mut Output) -> Result<(), Stop> {
     match command {
         RelayCommand::Add { address, no_check } => {
-            let device = if no_check {
-                reach(global).await?
-            } else {
-                reach_running(global, "asking a relay (without --no-check)").await?
-            };
-            let request = Request::RelayAdd { addr: address, check: !no_check };
-            let added: RelayInfo = ask(&*device.backend, request).await?;
-            out.result(&added, || human::relays(std::slice::from_ref(&added)))?;
+            let device = reach(global).await?;
+            add_relay(&device, address, no_check, out).await?;
         }
         RelayCommand::Ls => {
             let found: Vec<RelayInfo> = get(global, Request::RelayLs {}).await?;
@@ -364,6 +366,22 @@ async fn relay(global: &Global, command: RelayCommand, out: &mut Output) -> Resu
             let removed: RelayInfo = get(global, Request::RelayRemove { relay }).await?;
             out.result(&removed, || format!("removed {}", super::escape::line(&removed.address)))?;
         }
+    }
+    Ok(())
+}
+
+/// Without a node nobody can ask the relay: it is added all the same, and tried later.
+async fn add_relay(
+    device: &Device,
+    addr: String,
+    no_check: bool,
+    out: &mut Output,
+) -> Result<(), Stop> {
+    let check = device.running && !no_check;
+    let added: RelayInfo = ask(&*device.backend, Request::RelayAdd { addr, check }).await?;
+    out.result(&added, || human::relays(std::slice::from_ref(&added)))?;
+    if !device.running && !no_check {
+        out.hint("not asked whether it is a relay: `kith up` tries it, `kith relay ls` tells");
     }
     Ok(())
 }

@@ -69,9 +69,8 @@ async fn stdin_ends() {
 /// Runs the device until it is told to end.
 pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
     let mut signals = Signals::new()?;
-    let profile = backend::profile(global)?;
+    let (profile, store) = backend::take(global).await?;
     let socket = profile.socket_path()?;
-    let store = profile.open(&global.key_source())?;
     let config = NodeConfig { listen: args.listen, mdns: !args.no_mdns, socket: socket.clone() };
     let node = Node::start(store, config).await?;
     let device = node.backend();

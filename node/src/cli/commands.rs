@@ -57,7 +57,7 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
             let found: Vec<Contact> = get(global, Request::Contacts {}).await?;
             out.results(&found, || human::contacts(&found))?;
             if found.is_empty() {
-                out.hint("no contacts yet: kith invite, or kith accept LINK");
+                out.tip("no contacts yet: kith invite, or kith accept LINK");
             }
             Ok(())
         }
@@ -65,7 +65,7 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
             let found: Vec<Chat> = get(global, Request::Chats {}).await?;
             out.results(&found, || human::chats(&found))?;
             if found.is_empty() {
-                out.hint("no chats yet: kith invite, or kith accept LINK");
+                out.tip("no chats yet: kith invite, or kith accept LINK");
             }
             Ok(())
         }
@@ -130,7 +130,7 @@ async fn status(device: &Device, out: &mut Output) -> Result<(), Stop> {
 async fn invite(device: &Device, request: Request, out: &mut Output) -> Result<(), Stop> {
     let made: Invite = ask(&*device.backend, request).await?;
     out.result(&made, || super::escape::line(&made.link))?;
-    out.hint(&format!(
+    out.tip(&format!(
         "give this link to one person; it works once, until {}",
         human::time(made.expires_at_ms)
     ));
@@ -202,7 +202,7 @@ async fn send(device: &Device, args: SendArgs, text: String, out: &mut Output) -
     if out.json() {
         out.result(&sent, String::new)?;
     } else if waited.is_ok() {
-        out.hint(human::reached(sent.state));
+        out.tip(human::reached(sent.state));
     }
     waited?;
     Ok(())
@@ -359,7 +359,7 @@ async fn relay(global: &Global, command: RelayCommand, out: &mut Output) -> Resu
             let found: Vec<RelayInfo> = get(global, Request::RelayLs {}).await?;
             out.results(&found, || human::relays(&found))?;
             if found.is_empty() {
-                out.hint("no relays yet: kith relay add MULTIADDR");
+                out.tip("no relays yet: kith relay add MULTIADDR");
             }
         }
         RelayCommand::Remove { relay } => {

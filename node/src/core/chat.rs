@@ -1,6 +1,9 @@
 //! Writing: messages, edits, deletions, reactions; and what follows when the history changed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
@@ -69,10 +72,10 @@ impl Authority for Judge<'_> {
         gov: &[EntryId],
     ) -> Result<Standing, KvError> {
         let mut cached = self.governance.borrow_mut();
-        if !cached.contains_key(&conversation) {
-            cached.insert(conversation, channels::load_governance(kv, conversation)?);
-        }
-        let governance = &cached[&conversation];
+        let governance = match cached.entry(conversation) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(channels::load_governance(kv, conversation)?),
+        };
         Ok(match governance.authorisation(entry.place(), entry.id(), gov) {
             Authorisation::Authorised(user) => Standing::Counts(user),
             Authorisation::Void(_) => Standing::Void,

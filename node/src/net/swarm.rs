@@ -164,11 +164,9 @@ fn note_address(
             expected.remove(&listener_id);
             addresses.insert(address);
         }
-        SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-            if expected.remove(&listener_id) {
-                let why = reason.err().map_or_else(String::new, |error| error.to_string());
-                return Err(NetError::Listen { address: "an interface".to_owned(), why });
-            }
+        SwarmEvent::ListenerClosed { listener_id, reason, .. } if expected.remove(&listener_id) => {
+            let why = reason.err().map_or_else(String::new, |error| error.to_string());
+            return Err(NetError::Listen { address: "an interface".to_owned(), why });
         }
         _ => {}
     }

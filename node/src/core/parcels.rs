@@ -283,8 +283,11 @@ pub(crate) fn is_issuer(kv: &dyn KvRead, peer: &PeerKey) -> Result<bool, KvError
 
 /// Entries of first contact that wait: for the idle question.
 pub(crate) fn waiting(kv: &dyn KvRead) -> Result<u64, KvError> {
-    let pending = |(_, taken): &(InviteNo, Taken)| taken.state == InviteState::Pending;
-    Ok(all::<Taken>(kv, TAKEN)?.iter().filter(|row| pending(row)).count() as u64)
+    // What lies at a relay needs us no more, as with messages.
+    let unsent = |(_, taken): &&(InviteNo, Taken)| {
+        taken.state == InviteState::Pending && taken.deposited.is_empty()
+    };
+    Ok(all::<Taken>(kv, TAKEN)?.iter().filter(unsent).count() as u64)
 }
 
 // ---- sending --------------------------------------------------------------------------------
@@ -393,6 +396,7 @@ pub(crate) fn deposited(
             {
                 taken.deposited.push(relay);
                 put(ctx, side, number, &taken)?;
+                ctx.live.wake_at(Timer::Idle, ctx.now_ms);
             }
         }
         _ => {

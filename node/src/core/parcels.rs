@@ -281,6 +281,13 @@ pub(crate) fn is_issuer(kv: &dyn KvRead, peer: &PeerKey) -> Result<bool, KvError
     Ok(all::<Taken>(kv, TAKEN)?.iter().any(waiting))
 }
 
+/// Those whose invites we accepted and who have not answered.
+pub(crate) fn issuers(kv: &dyn KvRead) -> Result<Vec<PeerKey>, KvError> {
+    let pending = |(_, taken): &(InviteNo, Taken)| taken.state == InviteState::Pending;
+    let waiting = all::<Taken>(kv, TAKEN)?.into_iter().filter(pending);
+    Ok(waiting.map(|(_, taken)| taken.invite.transport).collect())
+}
+
 /// Entries of first contact that wait: for the idle question.
 pub(crate) fn waiting(kv: &dyn KvRead) -> Result<u64, KvError> {
     // What lies at a relay needs us no more, as with messages.

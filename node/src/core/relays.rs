@@ -239,8 +239,10 @@ fn connect(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) {
     if ctx.live.sessions.contains_key(&number) {
         return;
     }
-    let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
-    ctx.live.health.entry(number).or_insert(health);
+    if ctx.live.running {
+        let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
+        ctx.live.health.entry(number).or_insert(health);
+    }
     ctx.effects.push(Effect::RelayConnect {
         relay: row.key,
         number,

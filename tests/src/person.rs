@@ -192,7 +192,7 @@ impl Person {
 
     /// Accepts a link and waits for the other side.
     pub fn accept(&self, link: &str) {
-        let accepted = self.one(&["accept", link, "--wait", "--timeout", "60"]);
+        let accepted = self.one(&["accept", link, "--wait", "--timeout", "50"]);
         assert_eq!(accepted["state"], "connected", "{accepted}");
     }
 
@@ -203,7 +203,7 @@ impl Person {
 
     /// Waits until a message got this far.
     pub fn wait(&self, message: &str, state: &str) {
-        self.one(&["wait", message, "--state", state, "--timeout", "60"]);
+        self.one(&["wait", message, "--state", state, "--timeout", "50"]);
     }
 
     /// A chat's messages, without marking them as read.

@@ -53,7 +53,9 @@ impl Process {
         match self.lines.recv_timeout(Duration::from_secs(PATIENCE_S)) {
             Ok(line) => Some(line),
             Err(Disconnected) => None,
-            Err(Timeout) => panic!("{} says nothing for {PATIENCE_S} s\n{}", self.name, self.said()),
+            Err(Timeout) => {
+                panic!("{} says nothing for {PATIENCE_S} s\n{}", self.name, self.said())
+            }
         }
     }
 
@@ -64,7 +66,9 @@ impl Process {
 
     /// The line with which it says that it is ready.
     pub fn ready(&self) -> Value {
-        let Some(line) = self.line() else { panic!("{} did not start\n{}", self.name, self.said()) };
+        let Some(line) = self.line() else {
+            panic!("{} did not start\n{}", self.name, self.said())
+        };
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
         assert_eq!(ready["event"], "ready", "the first line says that it is ready: {line}");
         ready

@@ -105,9 +105,9 @@ fn is_emoji(text: &str) -> bool {
     // Letters that are emoji: ℹ, Ⓜ, and the squared and circled ones such as 🅰.
     let pictured = |c: char| matches!(c, '\u{2139}' | '\u{24c2}' | '\u{1f100}'..='\u{1f1ff}');
     !text.is_ascii()
-        && text.chars().all(|c| {
-            pictured(c) || !(c.is_alphabetic() || c.is_whitespace() || c.is_control())
-        })
+        && text
+            .chars()
+            .all(|c| pictured(c) || !(c.is_alphabetic() || c.is_whitespace() || c.is_control()))
 }
 
 fn delete(ctx: &mut Ctx<'_>, id: u64, message: &str, for_me: bool) -> Result<(), CoreError> {
@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_reaction_is_an_emoji_and_no_text() {
-        for emoji in ["👍", "❤️", "1️⃣", "🇨🇭", "👩‍👩‍👧", "🅰️", "ℹ️", "👍🏽", "🏴󠁧󠁢󠁳󠁣󠁴󠁿"] {
+        for emoji in ["👍", "❤️", "1️⃣", "🇨🇭", "👩‍👩‍👧", "🅰️", "ℹ️", "👍🏽", "🏴󠁧󠁢󠁳󠁣󠁴󠁿"]
+        {
             assert!(is_emoji(emoji), "{emoji}");
         }
         for text in ["", "yes", "not an emoji", "é", "好", "👍 👍", "+1", "👍ok", "\n"] {

@@ -12,8 +12,21 @@ fn has_fields(object: &Value, fields: &[&str]) {
 }
 
 const MESSAGE: &[&str] = &[
-    "id", "chat", "author", "author_name", "device", "outgoing", "seq", "sent_at_ms", "kind", "text",
-    "reply_to", "edited", "deleted", "reactions", "state",
+    "id",
+    "chat",
+    "author",
+    "author_name",
+    "device",
+    "outgoing",
+    "seq",
+    "sent_at_ms",
+    "kind",
+    "text",
+    "reply_to",
+    "edited",
+    "deleted",
+    "reactions",
+    "state",
 ];
 
 #[test]
@@ -28,10 +41,10 @@ fn two_people_talk() {
     meet(&ana, &ben);
 
     // Both ways, and both know that it arrived.
-    let sent = ana.one(&["send", "Ben", "hello ben", "--wait", "delivered", "--timeout", "60"]);
+    let sent = ana.one(&["send", "Ben", "hello ben", "--wait", "delivered", "--timeout", "50"]);
     assert_eq!(sent["state"], "delivered");
     let hello = text(&sent["id"]);
-    ben.one(&["send", "Ana", "hello ana", "--wait", "delivered", "--timeout", "60"]);
+    ben.one(&["send", "Ana", "hello ana", "--wait", "delivered", "--timeout", "50"]);
     assert_eq!(ana.texts("Ben"), ["hello ben", "hello ana"]);
     assert_eq!(ben.texts("Ana"), ["hello ben", "hello ana"]);
 
@@ -88,7 +101,7 @@ fn two_people_talk() {
     );
     assert_eq!(ana.chat("Ben")["digest"], ben.chat("Ana")["digest"]);
     assert_eq!(ana.chat("Ben")["count"], 2);
-    assert_eq!(ana.one(&["wait", "--idle", "--timeout", "60"])["idle"], true);
+    assert_eq!(ana.one(&["wait", "--idle", "--timeout", "50"])["idle"], true);
 
     ana.leave();
     ben.leave();
@@ -218,7 +231,7 @@ fn nothing_that_send_returned_is_lost_by_a_crash() {
     let expected: Vec<&str> = sent.iter().map(String::as_str).collect();
     ben.has("Ana", &expected);
     assert_eq!(ana.texts("Ben"), expected);
-    ana.one(&["wait", "--idle", "--timeout", "60"]);
+    ana.one(&["wait", "--idle", "--timeout", "50"]);
     assert_eq!(ana.chat("Ben")["digest"], ben.chat("Ana")["digest"]);
     let back = ben.send("Ana", "all here");
     ben.wait(&back, "delivered");

@@ -103,6 +103,13 @@ pub(crate) fn is_issuer(kv: &dyn KvRead, peer: &PeerKey) -> Result<bool, KvError
     Ok(all::<Taken>(kv, TAKEN)?.iter().any(waiting))
 }
 
+/// Those whose invites we accepted and who have not answered.
+pub(crate) fn issuers(kv: &dyn KvRead) -> Result<Vec<PeerKey>, KvError> {
+    let pending = |(_, taken): &(InviteNo, Taken)| taken.state == InviteState::Pending;
+    let waiting = all::<Taken>(kv, TAKEN)?.into_iter().filter(pending);
+    Ok(waiting.map(|(_, taken)| taken.invite.transport).collect())
+}
+
 /// Our request, sealed afresh: it names the addresses and relays we have now.
 pub(super) fn request(ctx: &mut Ctx<'_>, invite: &Invite) -> Result<Vec<u8>, CoreError> {
     let conversation = ConversationId::direct(&ctx.me.user, &invite.user);

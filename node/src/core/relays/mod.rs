@@ -150,6 +150,9 @@ pub(crate) fn forget(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Resu
     ctx.kv.delete(Table::Index, &index_key(&row.key))?;
     ctx.live.sessions.remove(&number);
     ctx.live.health.remove(&number);
+    for command in ctx.live.checks.remove(&number).unwrap_or_default() {
+        check_failed(ctx, command, "it was removed meanwhile");
+    }
     ctx.effects.push(Effect::RelayDisconnect { relay: row.key });
     Ok(())
 }
@@ -166,8 +169,10 @@ fn connect(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) {
     if ctx.live.sessions.contains_key(&number) {
         return;
     }
-    let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
-    ctx.live.health.entry(number).or_insert(health);
+    if ctx.live.running {
+        let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
+        ctx.live.health.entry(number).or_insert(health);
+    }
     ctx.effects.push(Effect::RelayConnect {
         relay: row.key,
         number,
@@ -201,6 +206,9 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
     };
     ctx.live.sessions.insert(number, session);
     set_health(ctx, number, &row, RelayState::Connected, None)?;
+    for command in ctx.live.checks.remove(&number).unwrap_or_default() {
+        check(ctx, number, command)?;
+    }
     let prefix = rows::key(&[&[1], &number.0.to_be_bytes()]);
     for (_, reader) in rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix, usize::MAX)? {
         if reader.registered == Some(hello.epoch) {
@@ -220,10 +228,13 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
 pub(crate) fn down(ctx: &mut Ctx<'_>, key: &PeerKey, why: String) -> Result<(), CoreError> {
     let Some((number, row)) = find(ctx.kv, key)? else { return Ok(()) };
     let asked = ctx.live.sessions.remove(&number).map(|session| session.pending);
-    for (_, (ask, _)) in asked.into_iter().flatten() {
-        if let Ask::Check(command) = ask {
-            check_failed(ctx, command, &why);
-        }
+    let asked = asked.into_iter().flatten().filter_map(|(_, (ask, _))| match ask {
+        Ask::Check(command) => Some(command),
+        _ => None,
+    });
+    let waited = ctx.live.checks.remove(&number).unwrap_or_default();
+    for command in asked.chain(waited) {
+        check_failed(ctx, command, &why);
     }
     set_health(ctx, number, &row, RelayState::Unreachable, Some(why))?;
     outbox::relay_down(ctx, number)
@@ -237,6 +248,13 @@ fn check_failed(ctx: &mut Ctx<'_>, command: u64, why: &str) {
         format_args!("the relay was added but does not answer: {why}"),
     )
     .hint("check the address and that the relay runs; kith keeps trying");
+    ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
+}
+
+fn full(ctx: &mut Ctx<'_>, command: u64) {
+    use crate::api::error::{ApiError, ErrorCode};
+    let error = ApiError::new(ErrorCode::RelayFull, "the relay was added but has no room now")
+        .hint("ask its operator for more space, or add another relay too");
     ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
 }
 

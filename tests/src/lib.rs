@@ -6,12 +6,15 @@
 //!
 //! The law: nothing sleeps for a while and hopes. A scenario waits for a line, an event or the end
 //! of a process, with a deadline that fails it loudly; and no process outlives its test.
+//!
+//! The seeded simulator ([`sim`]) runs the same core without processes, in virtual time.
 
 pub mod follow;
 pub mod person;
 pub mod process;
 pub mod programs;
 pub mod relay;
+pub mod sim;
 
 /// The longest a scenario waits for any one thing, in seconds. Two busy cores must not fail it.
 pub const PATIENCE_S: u64 = 60;

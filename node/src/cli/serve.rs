@@ -15,6 +15,7 @@ use crate::{
         error::{ApiError, ErrorCode},
         types::{Request, Status},
     },
+    core::address,
     driver::{Node, NodeConfig},
 };
 
@@ -131,7 +132,7 @@ async fn serve_relay(
     })?;
     let all: Vec<String> = relay.addresses().iter().map(ToString::to_string).collect();
     // Others reach it from outside; only a machine without a network names itself.
-    let outside = all.iter().find(|address| !crate::core::address::is_loopback(address));
+    let outside = all.iter().find(|text| !address::is_loopback(text));
     if let Some(addr) = outside.or(all.first()) {
         device.call(Request::RelayAdd { addr: addr.clone(), check: false }).await?;
     }
@@ -151,7 +152,7 @@ fn say_ready(json: bool, status: &Status, api: &str) -> Result<(), ApiError> {
         serde_json::to_string(&ready).map_err(ApiError::internal)?
     } else {
         let mut text = format!("kith is up as {}\n", super::escape::line(&status.name));
-        for address in &ready.listen {
+        for address in worth_showing(&ready.listen) {
             text.push_str(&format!("  listening  {address}\n"));
         }
         for relay in &status.relays {
@@ -164,6 +165,13 @@ fn say_ready(json: bool, status: &Status, api: &str) -> Result<(), ApiError> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
         ApiError::new(ErrorCode::Io, format_args!("cannot write to standard output: {error}"))
     })
+}
+
+/// Without those that nobody could use anyway; `status` shows all.
+fn worth_showing(listen: &[String]) -> Vec<&String> {
+    let local = |text: &str| address::is_loopback(text) || address::is_link_local(text);
+    let outside: Vec<&String> = listen.iter().filter(|text| !local(text)).collect();
+    if outside.is_empty() { listen.iter().collect() } else { outside }
 }
 
 /// Serves as a relay until it is told to end: `kith-relay` under another name.

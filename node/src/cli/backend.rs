@@ -21,7 +21,7 @@ use crate::{
     driver::Local,
     kv::{MemoryKv, Overlay},
     profile::{KeySource, Profile},
-    store::{StoreError, fill_random},
+    store::{Store, StoreError, fill_random},
 };
 
 /// How long a command waits for a node that is just starting, or for another command.
@@ -72,6 +72,30 @@ pub(super) async fn reach(global: &Global) -> Result<Device, ApiError> {
 pub(super) async fn reach_running(global: &Global, what: &str) -> Result<Device, ApiError> {
     let device = reach(global).await?;
     if device.running { Ok(device) } else { Err(ApiError::not_running(what)) }
+}
+
+/// Takes the profile's store, for as long as the device runs. Waits for a command that is using
+/// it, but not for another node.
+pub(super) async fn take(global: &Global) -> Result<(Profile, Store), ApiError> {
+    let profile = profile(global)?;
+    let deadline = Instant::now() + Duration::from_millis(BUSY_MS_MAX);
+    loop {
+        let error = match profile.open(&global.key_source()) {
+            Ok(store) => return Ok((profile, store)),
+            Err(error) => ApiError::from(error),
+        };
+        if error.code != ErrorCode::ProfileInUse {
+            return Err(error);
+        }
+        if Client::connect(&profile.socket_path()?).await.is_ok() {
+            let message = "a node of this profile is running already";
+            return Err(ApiError::new(error.code, message).hint("use it as it is, or end it first"));
+        }
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(BUSY_RETRY_MS)).await;
+    }
 }
 
 /// A device that was just made.

@@ -55,11 +55,19 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
         Command::Accept(args) => accept(&reach(global).await?, args, out).await,
         Command::Contacts => {
             let found: Vec<Contact> = get(global, Request::Contacts {}).await?;
-            out.results(&found, || human::contacts(&found))
+            out.results(&found, || human::contacts(&found))?;
+            if found.is_empty() {
+                out.tip("no contacts yet: kith invite, or kith accept LINK");
+            }
+            Ok(())
         }
         Command::Chats => {
             let found: Vec<Chat> = get(global, Request::Chats {}).await?;
-            out.results(&found, || human::chats(&found))
+            out.results(&found, || human::chats(&found))?;
+            if found.is_empty() {
+                out.tip("no chats yet: kith invite, or kith accept LINK");
+            }
+            Ok(())
         }
         Command::Send(args) => {
             let text = text_of(&args.text)?;
@@ -122,7 +130,7 @@ async fn status(device: &Device, out: &mut Output) -> Result<(), Stop> {
 async fn invite(device: &Device, request: Request, out: &mut Output) -> Result<(), Stop> {
     let made: Invite = ask(&*device.backend, request).await?;
     out.result(&made, || super::escape::line(&made.link))?;
-    out.hint(&format!(
+    out.tip(&format!(
         "give this link to one person; it works once, until {}",
         human::time(made.expires_at_ms)
     ));
@@ -194,7 +202,7 @@ async fn send(device: &Device, args: SendArgs, text: String, out: &mut Output) -
     if out.json() {
         out.result(&sent, String::new)?;
     } else if waited.is_ok() {
-        out.hint(human::reached(sent.state));
+        out.tip(human::reached(sent.state));
     }
     waited?;
     Ok(())
@@ -344,26 +352,36 @@ async fn events(device: &Device, after: Option<u64>, out: &mut Output) -> Result
 async fn relay(global: &Global, command: RelayCommand, out: &mut Output) -> Result<(), Stop> {
     match command {
         RelayCommand::Add { address, no_check } => {
-            let device = if no_check {
-                reach(global).await?
-            } else {
-                reach_running(global, "asking a relay (without --no-check)").await?
-            };
-            let request = Request::RelayAdd { addr: address, check: !no_check };
-            let added: RelayInfo = ask(&*device.backend, request).await?;
-            out.result(&added, || human::relays(std::slice::from_ref(&added)))?;
+            let device = reach(global).await?;
+            add_relay(&device, address, no_check, out).await?;
         }
         RelayCommand::Ls => {
             let found: Vec<RelayInfo> = get(global, Request::RelayLs {}).await?;
             out.results(&found, || human::relays(&found))?;
             if found.is_empty() {
-                out.hint("no relays yet: kith relay add MULTIADDR");
+                out.tip("no relays yet: kith relay add MULTIADDR");
             }
         }
         RelayCommand::Remove { relay } => {
             let removed: RelayInfo = get(global, Request::RelayRemove { relay }).await?;
             out.result(&removed, || format!("removed {}", super::escape::line(&removed.address)))?;
         }
+    }
+    Ok(())
+}
+
+/// Without a node nobody can ask the relay: it is added all the same, and tried later.
+async fn add_relay(
+    device: &Device,
+    addr: String,
+    no_check: bool,
+    out: &mut Output,
+) -> Result<(), Stop> {
+    let check = device.running && !no_check;
+    let added: RelayInfo = ask(&*device.backend, Request::RelayAdd { addr, check }).await?;
+    out.result(&added, || human::relays(std::slice::from_ref(&added)))?;
+    if !device.running && !no_check {
+        out.hint("not asked whether it is a relay: `kith up` tries it, `kith relay ls` tells");
     }
     Ok(())
 }

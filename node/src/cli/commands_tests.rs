@@ -9,14 +9,21 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     api::{
         backend::{Answer, EventStream},
+        server::Server,
         types::{Event, Idle},
     },
-    cli::args::{Cli, Until},
+    cli::{
+        args::{Cli, Until},
+        backend::take,
+    },
+    kv::Changes,
+    profile::{KeySource, Profile},
 };
 
 /// Answers by method, and keeps what it was asked.
@@ -291,6 +298,23 @@ async fn accepting_waits_for_its_own_invite() {
     assert_eq!(test.stdout.text(), "");
 }
 
+#[tokio::test]
+async fn a_relay_is_asked_only_by_a_running_node() {
+    for (running, no_check, check) in
+        [(true, false, true), (true, true, false), (false, false, false), (false, true, false)]
+    {
+        let mut test = Test::new(false, running);
+        test.answer(
+            "relay_add",
+            json!({"address": "/a", "peer_id": "p", "state": "unknown", "since_ms": null, "error": null}),
+        );
+        add_relay(&test.device, "/a".into(), no_check, &mut test.out).await.unwrap();
+        assert_eq!(test.asked("relay_add"), [json!({"addr": "/a", "check": check})]);
+        assert_eq!(test.stderr.text().is_empty(), running || no_check);
+        assert!(test.stdout.text().contains("not tried yet"));
+    }
+}
+
 #[test]
 fn standard_input_is_bounded_text() {
     assert_eq!(read_text("é\n".as_bytes()).unwrap(), "é");
@@ -320,6 +344,43 @@ fn results_and_errors_keep_to_their_streams() {
     let mut test = Test::new(false, true);
     test.out.error(&error);
     assert_eq!(test.stderr.text(), "error: no chat \"\\u{202e}\"\n hint: see\n");
+}
+
+#[tokio::test]
+async fn a_command_speaks_to_the_node_that_holds_the_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = Profile::at(folder.path()).unwrap();
+    let held = profile.create(&KeySource::Default, Changes::new()).unwrap();
+    let mut test = Test::new(true, true);
+    test.answer("chats", json!([]));
+    test.answer(
+        "verify",
+        json!({"user": "u", "name": "Ana", "safety_number": "1", "verified": true}),
+    );
+    let server = Server::bind(&profile.socket_path().unwrap()).await.unwrap();
+    let ended = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(test.fake.clone(), ended.clone()));
+    let folder = folder.path().to_str().unwrap();
+    for line in [vec!["chats"], vec!["verify", "Ana", "--done"]] {
+        let line = [&["kith", "--json", "--profile", folder], line.as_slice()].concat();
+        let cli = <Cli as clap::Parser>::try_parse_from(line).unwrap();
+        run(&cli.global, cli.command, &mut test.out).await.unwrap();
+    }
+    assert_eq!(test.asked("verify"), [json!({"contact": "Ana", "mark": true})]);
+    assert!(test.stdout.text().contains("\"safety_number\":\"1\""));
+    // A second node is told of the first, and waits for a command that is soon done.
+    let line = ["kith", "--profile", folder, "up"];
+    let global = <Cli as clap::Parser>::try_parse_from(line).unwrap().global;
+    let error = take(&global).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.message, "a node of this profile is running already");
+    ended.cancel();
+    serving.await.unwrap();
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(held);
+    };
+    let (taken, ()) = tokio::join!(take(&global), release);
+    assert!(taken.is_ok());
 }
 
 #[tokio::test]

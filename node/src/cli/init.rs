@@ -76,7 +76,7 @@ pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result
     if !confirmed {
         out.hint("the 24 words stay sealed in the profile until you ask for them: kith words");
     }
-    out.hint("next: kith up");
+    out.tip("next: kith up");
     Ok(())
 }
 

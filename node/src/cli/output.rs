@@ -101,6 +101,13 @@ impl Output {
         let _ = writeln!(self.err, "{text}");
     }
 
+    /// Advice to people; programs are not told.
+    pub(super) fn tip(&mut self, text: &str) {
+        if !self.json {
+            self.hint(text);
+        }
+    }
+
     /// Why it was not done.
     pub(super) fn error(&mut self, error: &ApiError) {
         if self.json {

@@ -3,10 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use tokio::{
-    io::AsyncReadExt,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     args::{Global, RelayServeArgs, UpArgs},
@@ -60,18 +57,26 @@ impl Signals {
 }
 
 /// Returns when standard input ends: with the program that started this one.
+///
+/// Read on a thread of its own that may stay behind: tokio's standard input would hold up the end
+/// of the runtime, and so the answer to SIGTERM, until somebody writes to it.
 async fn stdin_ends() {
-    let mut stdin = tokio::io::stdin();
-    let mut sink = [0; 256];
-    while matches!(stdin.read(&mut sink).await, Ok(read) if read > 0) {}
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // An error ends the input as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // The node may have ended otherwise.
+        let _ = ended.send(());
+    });
+    // A thread that is gone reads nothing more.
+    let _ = wait.await;
 }
 
 /// Runs the device until it is told to end.
 pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
     let mut signals = Signals::new()?;
-    let profile = backend::profile(global)?;
+    let (profile, store) = backend::take(global).await?;
     let socket = profile.socket_path()?;
-    let store = profile.open(&global.key_source())?;
     let config = NodeConfig { listen: args.listen, mdns: !args.no_mdns, socket: socket.clone() };
     let node = Node::start(store, config).await?;
     let device = node.backend();

@@ -1,6 +1,9 @@
 //! Writing: messages, edits, deletions, reactions; and what follows when the history changed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
@@ -18,14 +21,14 @@ use super::{
     },
     live::Timer,
     me::Me,
-    outbox, rows, views,
+    outbox, views,
 };
 use crate::{
     api::{
         error::{ApiError, ErrorCode},
         types::{EventKind, MessageChange},
     },
-    kv::{KvError, KvRead, Table},
+    kv::{KvError, KvRead},
 };
 
 /// Our own log of a kind in the life we are in.
@@ -69,10 +72,10 @@ impl Authority for Judge<'_> {
         gov: &[EntryId],
     ) -> Result<Standing, KvError> {
         let mut cached = self.governance.borrow_mut();
-        if !cached.contains_key(&conversation) {
-            cached.insert(conversation, channels::load_governance(kv, conversation)?);
-        }
-        let governance = &cached[&conversation];
+        let governance = match cached.entry(conversation) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(channels::load_governance(kv, conversation)?),
+        };
         Ok(match governance.authorisation(entry.place(), entry.id(), gov) {
             Authorisation::Authorised(user) => Standing::Counts(user),
             Authorisation::Void(_) => Standing::Void,
@@ -145,20 +148,11 @@ pub(crate) fn append(
 
 /// Hides a message on our own devices only.
 pub(crate) fn hide(ctx: &mut Ctx<'_>, conversation: ConvNo, id: &EntryId) -> Result<(), CoreError> {
-    ctx.kv.put(Table::Index, &hidden_key(id), &[])?;
+    with_history(ctx, |history| history.hide(conversation, id))?;
     if let Some(message) = views::message(ctx, conversation, id)? {
         events::emit(ctx, EventKind::Message { change: MessageChange::Deleted, message })?;
     }
     Ok(())
-}
-
-/// Whether we hid a message for ourselves.
-pub(crate) fn hidden(kv: &dyn KvRead, id: &EntryId) -> Result<bool, KvError> {
-    Ok(kv.get(Table::Index, &hidden_key(id))?.is_some())
-}
-
-fn hidden_key(id: &EntryId) -> Vec<u8> {
-    rows::key(&[b"hidden/", id.as_bytes()])
 }
 
 /// What follows when entries were applied: governance learns its operations, entries that waited

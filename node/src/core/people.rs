@@ -231,6 +231,9 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
         outbox::resume(ctx)?;
         receipts::resume(ctx)?;
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
+        for issuer in parcels::issuers(ctx.kv)? {
+            ctx.live.wake_at(Timer::Dial(issuer), ctx.now_ms);
+        }
         for (_, contact) in contacts(ctx.kv)? {
             for number in contact.devices {
                 if let Some(device) = device(ctx.kv, number)? {

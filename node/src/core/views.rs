@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     CoreError, Ctx, address, channels,
     channels::ChannelRow,
-    chat, events,
+    events,
     history::{ConvNo, History, HistoryError, MessageRow},
     live::Live,
     me::Me,
@@ -263,7 +263,7 @@ impl View<'_> {
         row: MessageRow,
         names: &mut BTreeMap<UserId, String>,
     ) -> Result<Message, ApiError> {
-        let MessageRow { view: row, unread, .. } = row;
+        let MessageRow { view: row, unread, hidden, .. } = row;
         let outgoing = row.author == self.me.user;
         let author_name = match names.get(&row.author) {
             Some(name) => name.clone(),
@@ -280,7 +280,6 @@ impl View<'_> {
         } else {
             State::Read
         };
-        let hidden = chat::hidden(self.kv, &row.id)?;
         let deleted = hidden || row.content == Content::Deleted;
         let kind = match row.content {
             Content::Unknown { .. } | Content::Unreadable => MessageKind::System,

@@ -26,7 +26,7 @@ pub(super) trait Outlet: Send {
 }
 
 enum Message {
-    Job(Job, Option<OwnedSemaphorePermit>),
+    Job(Box<Job>, Option<OwnedSemaphorePermit>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -40,12 +40,12 @@ pub(super) struct Handle {
 impl Handle {
     /// Queues an input. The permit is given back when it was handled.
     pub(super) fn input(&self, input: Input, permit: Option<OwnedSemaphorePermit>) {
-        let _ = self.jobs.send(Message::Job(Job::Input(input), permit));
+        let _ = self.jobs.send(Message::Job(Box::new(Job::Input(input)), permit));
     }
 
     /// Queues a request; false if the engine has ended.
     pub(super) fn call(&self, job: Job) -> bool {
-        self.jobs.send(Message::Job(job, None)).is_ok()
+        self.jobs.send(Message::Job(Box::new(job), None)).is_ok()
     }
 
     /// Events from now on.
@@ -95,7 +95,7 @@ impl Engine {
             while let Some(message) = next {
                 match message {
                     Message::Job(job, permit) => {
-                        jobs.push(job);
+                        jobs.push(*job);
                         permits.extend(permit);
                     }
                     Message::Stop(done) => stop = Some(done),

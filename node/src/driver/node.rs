@@ -78,7 +78,7 @@ pub struct Node {
 
 /// What the engine and the node say to the task of the network.
 enum ToNet {
-    Command(NetCommand),
+    Command(Box<NetCommand>),
     Reset,
     Stop,
 }
@@ -95,11 +95,11 @@ impl Outlet for ToNetwork {
             }
             Effect::RelayDisconnect { relay } => NetCommand::RelayDisconnect { relay },
             Effect::RelaySend { relay, request, body } => {
-                NetCommand::RelaySend { relay, request, body }
+                NetCommand::RelaySend { relay, request, body: Box::new(body) }
             }
             Effect::Reply { .. } | Effect::Event(_) | Effect::WakeAt(_) => return,
         };
-        let _ = self.0.send(ToNet::Command(command));
+        let _ = self.0.send(ToNet::Command(Box::new(command)));
     }
 
     fn reset(&mut self) {
@@ -197,7 +197,7 @@ async fn run_net(
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(ToNet::Command(command)) => net.handle(command),
+                Some(ToNet::Command(command)) => net.handle(*command),
                 Some(ToNet::Reset) => {
                     net.reset();
                     handle.input(Input::Listening { addresses: listening.clone() }, None);

@@ -165,7 +165,7 @@ pub enum NetCommand {
         /// Names the request in the reply.
         request: u64,
         /// The request.
-        body: relay_protocol::Request,
+        body: Box<relay_protocol::Request>,
     },
 }
 
@@ -214,7 +214,7 @@ impl Net {
             }
             NetCommand::RelaySend { relay, request, body } => {
                 if let Some(session) = self.relays.get(&relay) {
-                    session.send(request, body);
+                    session.send(request, *body);
                 }
             }
         }

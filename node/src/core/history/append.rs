@@ -5,7 +5,7 @@
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
     body::Body,
-    entry::SignedEntry,
+    entry::{EntryError, SignedEntry},
     header::{Header, Op},
     id::LogKind,
 };
@@ -137,7 +137,11 @@ impl Pen<'_> {
             op,
         };
         let place = row.place(row.chain);
-        let signed = SignedEntry::sign(&txn.sums.id, place, row.head, &header, self.author.key)?;
+        let signed = SignedEntry::sign(&txn.sums.id, place, row.head, &header, self.author.key);
+        let signed = signed.map_err(|error| match error {
+            EntryError::Header(error) => HistoryError::Header(error),
+            error => HistoryError::Entry(error),
+        })?;
         let entry = signed.verify(&txn.sums.id)?;
         let id = *entry.id();
         txn.apply(self.no, entry, body.clone())?;

@@ -1,69 +1,35 @@
-//! Relays: which we know, which queues we read there, and how a session goes.
-//!
-//! What is stored in a queue is decided elsewhere ([`outbox`](super::outbox) for conversations,
-//! [`parcels`](super::parcels) for first contact); here it is asked for and the answers are handed
-//! back. The law: a cursor moves only by an effect, which is after what was read became durable.
+//! One session with one relay: readers registered and subscribed, requests asked, answers and
+//! pushes handed on.
 
 use std::collections::BTreeMap;
 
 use kith_relay::protocol::{
-    Asked, DepositKey, Epoch, Hello, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey,
-    RelayError, Reply, Request, SessionBinding, StartAt,
+    Asked, DepositKey, Epoch, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey, RelayError,
+    Reply, Request, SessionBinding, StartAt,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::{RelayRow, Target, all, check_failed, find, full, info, refused, relay_key};
+use crate::core::{
     CoreError, Ctx,
     history::ConvNo,
     inbox,
     io::{Effect, PeerKey},
-    outbox, parcels, people, receipts,
+    outbox, parcels, receipts,
     rows::{self, InviteNo, RelayNo},
 };
-use crate::{
-    api::types::{RelayInfo, RelayState},
-    identity::device,
-    kv::{KvError, KvRead, Table},
-    limits,
-};
-
-/// `Relays` `[0][relay]`: a relay of ours or of somebody we write to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayRow {
-    /// Its Ed25519 key, which its PeerId is made of.
-    pub key: PeerKey,
-    /// Its address without `/p2p/…`.
-    pub address: String,
-    /// Whether we chose it ourselves: it is told to others as a way to us.
-    pub home: bool,
-    /// The life of its store we last saw.
-    pub epoch: Option<Epoch>,
-    /// When we gave it up. Others may not have heard of it: what they deposit there is read as long
-    /// as it may lie there.
-    pub left_at_ms: Option<u64>,
-}
-
-/// What a queue is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Target {
-    /// This device's inbox.
-    Inbox,
-    /// Answers to an invite.
-    Invite(InviteNo),
-    /// A conversation, by number and by the place of the node whose routing secret names the queue.
-    Channel(ConvNo, u8),
-}
+use crate::{identity::device, kv::Table, limits};
 
 /// `Relays` `[1][relay][target]`: a queue we read.
 #[derive(Clone, Serialize, Deserialize)]
-struct ReaderRow {
-    target: Target,
+pub(super) struct ReaderRow {
+    pub(super) target: Target,
     /// The seeds of the queue's deposit and read keys.
-    queue: [[u8; 32]; 2],
+    pub(super) queue: [[u8; 32]; 2],
     /// The seed of our reader key.
-    reader: [u8; 32],
+    pub(super) reader: [u8; 32],
     /// The life of the relay's store in which we are registered.
-    registered: Option<Epoch>,
+    pub(super) registered: Option<Epoch>,
 }
 
 impl ReaderRow {
@@ -82,13 +48,13 @@ impl Drop for ReaderRow {
 
 /// A session with a relay, in memory only.
 pub(crate) struct Session {
-    binding: SessionBinding,
-    epoch: Epoch,
+    pub(super) binding: SessionBinding,
+    pub(super) epoch: Epoch,
     pub(crate) limits: HelloLimits,
-    next_request: u64,
-    pending: BTreeMap<u64, (Ask, Asked)>,
+    pub(super) next_request: u64,
+    pub(super) pending: BTreeMap<u64, (Ask, Asked)>,
     /// The queues we read there.
-    queues: BTreeMap<QueueId, Target>,
+    pub(super) queues: BTreeMap<QueueId, Target>,
 }
 
 /// What an unanswered request was for.
@@ -116,161 +82,13 @@ pub(crate) enum Ask {
     Check(u64),
 }
 
-/// How a relay stands, in memory only.
-#[derive(Debug, Clone)]
-pub(crate) struct Health {
-    pub(crate) state: RelayState,
-    pub(crate) since_ms: u64,
-    pub(crate) error: Option<String>,
-}
-
-fn relay_key(relay: RelayNo) -> Vec<u8> {
-    rows::key(&[&[0], &relay.0.to_be_bytes()])
-}
-
-fn reader_key(relay: RelayNo, target: Target) -> Vec<u8> {
+pub(super) fn reader_key(relay: RelayNo, target: Target) -> Vec<u8> {
     let (kind, number, place) = match target {
         Target::Inbox => (0, 0, 0),
         Target::Invite(invite) => (1, invite.0, 0),
         Target::Channel(conversation, place) => (2, conversation.0, place),
     };
     rows::key(&[&[1], &relay.0.to_be_bytes(), &[kind], &number.to_be_bytes(), &[place]])
-}
-
-fn index_key(relay: &PeerKey) -> Vec<u8> {
-    rows::key(&[b"relay/", relay])
-}
-
-/// Every relay we know.
-pub(crate) fn all(kv: &dyn KvRead) -> Result<Vec<(RelayNo, RelayRow)>, KvError> {
-    let found = rows::scan::<RelayRow>(kv, Table::Relays, &[0], limits::RELAYS_MAX)?;
-    Ok(found.into_iter().filter_map(|(key, row)| Some((number_of(&key)?, row))).collect())
-}
-
-fn number_of(key: &[u8]) -> Option<RelayNo> {
-    Some(RelayNo(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
-}
-
-/// A relay by number.
-pub(crate) fn row(kv: &dyn KvRead, relay: RelayNo) -> Result<Option<RelayRow>, KvError> {
-    rows::get(kv, Table::Relays, &relay_key(relay))
-}
-
-/// The relays where we read our inbox: those we chose, or else those an invite led us to.
-pub(crate) fn inboxes(kv: &dyn KvRead) -> Result<Vec<RelayRow>, KvError> {
-    let (mut homes, mut others) = (Vec::new(), Vec::new());
-    for (number, row) in all(kv)?.into_iter().filter(|(_, row)| row.left_at_ms.is_none()) {
-        if kv.get(Table::Relays, &reader_key(number, Target::Inbox))?.is_some() {
-            if row.home { homes.push(row) } else { others.push(row) }
-        }
-    }
-    Ok(if homes.is_empty() { others } else { homes })
-}
-
-/// The relays we chose.
-pub(crate) fn homes(kv: &dyn KvRead) -> Result<Vec<(RelayNo, RelayRow)>, KvError> {
-    Ok(all(kv)?.into_iter().filter(|(_, row)| row.home).collect())
-}
-
-/// The relays we gave up and still read.
-pub(crate) fn left(kv: &dyn KvRead) -> Result<Vec<RelayNo>, KvError> {
-    let left = all(kv)?.into_iter().filter(|(_, row)| row.left_at_ms.is_some());
-    Ok(left.map(|(number, _)| number).collect())
-}
-
-/// A relay by its key.
-pub(crate) fn find(kv: &dyn KvRead, key: &PeerKey) -> Result<Option<(RelayNo, RelayRow)>, KvError> {
-    let Some(number) = rows::get::<RelayNo>(kv, Table::Index, &index_key(key))? else {
-        return Ok(None);
-    };
-    Ok(rows::get(kv, Table::Relays, &relay_key(number))?.map(|row| (number, row)))
-}
-
-/// Makes a relay known and asks the network to keep a session with it.
-pub(crate) fn learn(
-    ctx: &mut Ctx<'_>,
-    key: &PeerKey,
-    address: &str,
-    home: bool,
-) -> Result<RelayNo, CoreError> {
-    let (number, row) = match find(ctx.kv, key)? {
-        Some((number, mut row)) => {
-            if row.home && !home {
-                return Ok(number);
-            }
-            row.address = address.to_owned();
-            row.home |= home;
-            row.left_at_ms = row.left_at_ms.filter(|_| !home);
-            (number, row)
-        }
-        None => {
-            if all(ctx.kv)?.len() >= limits::RELAYS_MAX {
-                return Err(CoreError::Refused("too many relays"));
-            }
-            let number =
-                RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
-            rows::put(ctx.kv, Table::Index, &index_key(key), &number)?;
-            let address = address.to_owned();
-            (number, RelayRow { key: *key, address, home, epoch: None, left_at_ms: None })
-        }
-    };
-    rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?;
-    connect(ctx, number, &row);
-    Ok(number)
-}
-
-/// Gives a relay of ours up: others are told by the next device record. Until the last of what they
-/// may have deposited is gone it is still read.
-pub(crate) fn leave(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Result<(), CoreError> {
-    let row = RelayRow { home: false, left_at_ms: Some(ctx.now_ms), ..row.clone() };
-    Ok(rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?)
-}
-
-/// Forgets the relays that were left long enough ago, but for those others read at.
-fn forget_left(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
-    for (number, row) in all(ctx.kv)? {
-        let over = |left_at_ms: u64| left_at_ms + limits::RELAY_LEFT_MS < ctx.now_ms;
-        if row.left_at_ms.is_some_and(over) && !people::names_relay(ctx.kv, number)? {
-            forget(ctx, number, &row)?;
-        }
-    }
-    Ok(())
-}
-
-fn forget(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Result<(), CoreError> {
-    let prefix = rows::key(&[&[1], &number.0.to_be_bytes()]);
-    for (key, _) in rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix, usize::MAX)? {
-        ctx.kv.delete(Table::Relays, &key)?;
-    }
-    ctx.kv.delete(Table::Relays, &relay_key(number))?;
-    ctx.kv.delete(Table::Index, &index_key(&row.key))?;
-    ctx.live.sessions.remove(&number);
-    ctx.live.health.remove(&number);
-    ctx.effects.push(Effect::RelayDisconnect { relay: row.key });
-    Ok(())
-}
-
-/// Asks the network for a session with every relay: at the start.
-pub(crate) fn connect_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
-    forget_left(ctx)?;
-    for (number, row) in all(ctx.kv)? {
-        connect(ctx, number, &row);
-    }
-    Ok(())
-}
-
-fn connect(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) {
-    if ctx.live.sessions.contains_key(&number) {
-        return;
-    }
-    let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
-    ctx.live.health.entry(number).or_insert(health);
-    ctx.effects.push(Effect::RelayConnect {
-        relay: row.key,
-        number,
-        address: row.address.clone(),
-        home: row.home,
-    });
 }
 
 /// Reads a queue at a relay from now on: now if a session stands, and at every later session.
@@ -321,101 +139,6 @@ pub(crate) fn unlisten(ctx: &mut Ctx<'_>, target: Target) -> Result<(), CoreErro
         ctx.kv.delete(Table::Relays, &key)?;
     }
     Ok(())
-}
-
-/// A session opened.
-pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), CoreError> {
-    let Some((number, mut row)) = find(ctx.kv, key)? else {
-        ctx.effects.push(Effect::RelayDisconnect { relay: *key });
-        return Ok(());
-    };
-    if hello.relay != *key {
-        ctx.effects.push(Effect::RelayDisconnect { relay: *key });
-        return Ok(());
-    }
-    let lost = row.epoch.is_some_and(|epoch| epoch != hello.epoch);
-    if row.epoch != Some(hello.epoch) {
-        row.epoch = Some(hello.epoch);
-        rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?;
-    }
-    let session = Session {
-        binding: SessionBinding::of(&hello),
-        epoch: hello.epoch,
-        limits: hello.limits,
-        next_request: 1,
-        pending: BTreeMap::new(),
-        queues: BTreeMap::new(),
-    };
-    ctx.live.sessions.insert(number, session);
-    set_health(ctx, number, &row, RelayState::Connected, None)?;
-    let prefix = rows::key(&[&[1], &number.0.to_be_bytes()]);
-    for (_, reader) in rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix, usize::MAX)? {
-        if reader.registered == Some(hello.epoch) {
-            subscribe(ctx, number, &reader)?;
-        } else {
-            register(ctx, number, &reader)?;
-        }
-    }
-    if lost {
-        outbox::relay_lost(ctx, number)?;
-    }
-    parcels::relay_up(ctx, number)?;
-    outbox::relay_up(ctx, number)
-}
-
-/// A session ended or could not be opened.
-pub(crate) fn down(ctx: &mut Ctx<'_>, key: &PeerKey, why: String) -> Result<(), CoreError> {
-    let Some((number, row)) = find(ctx.kv, key)? else { return Ok(()) };
-    let asked = ctx.live.sessions.remove(&number).map(|session| session.pending);
-    for (_, (ask, _)) in asked.into_iter().flatten() {
-        if let Ask::Check(command) = ask {
-            check_failed(ctx, command, &why);
-        }
-    }
-    set_health(ctx, number, &row, RelayState::Unreachable, Some(why))?;
-    outbox::relay_down(ctx, number)
-}
-
-/// Fails the command that waits for a relay's first answer.
-fn check_failed(ctx: &mut Ctx<'_>, command: u64, why: &str) {
-    use crate::api::error::{ApiError, ErrorCode};
-    let error = ApiError::new(
-        ErrorCode::RelayUnreachable,
-        format_args!("the relay was added but does not answer: {why}"),
-    )
-    .hint("check the address and that the relay runs; kith keeps trying");
-    ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
-}
-
-fn set_health(
-    ctx: &mut Ctx<'_>,
-    number: RelayNo,
-    row: &RelayRow,
-    state: RelayState,
-    error: Option<String>,
-) -> Result<(), CoreError> {
-    let changed = ctx.live.health.get(&number).is_none_or(|health| health.state != state);
-    let since_ms = match ctx.live.health.get(&number) {
-        Some(health) if !changed => health.since_ms,
-        _ => ctx.now_ms,
-    };
-    ctx.live.health.insert(number, Health { state, since_ms, error });
-    if changed {
-        let relay = info(ctx.live.health.get(&number), row);
-        super::events::emit(ctx, crate::api::types::EventKind::Relay { relay })?;
-    }
-    Ok(())
-}
-
-/// A relay as the API shows it.
-pub(crate) fn info(health: Option<&Health>, row: &RelayRow) -> RelayInfo {
-    RelayInfo {
-        address: super::address::with_peer(&row.address, &row.key),
-        peer_id: super::address::peer_id(&row.key),
-        state: health.map_or(RelayState::Unknown, |health| health.state),
-        since_ms: health.map(|health| health.since_ms),
-        error: health.and_then(|health| health.error.clone()),
-    }
 }
 
 /// Sends a request and remembers what its answer is for. Without a session nothing is sent: what
@@ -487,12 +210,20 @@ pub(crate) fn put_slot(
     Ok(true)
 }
 
-/// Asks a relay how it is, to answer a command with.
+/// Asks a relay how it is, to answer a command with: now, or once a session stands or failed.
 pub(crate) fn check(ctx: &mut Ctx<'_>, relay: RelayNo, command: u64) -> Result<(), CoreError> {
-    ask(ctx, relay, Ask::Check(command), Request::Status)
+    if ctx.live.sessions.contains_key(&relay) {
+        return ask(ctx, relay, Ask::Check(command), Request::Status);
+    }
+    ctx.live.checks.entry(relay).or_default().push(command);
+    Ok(())
 }
 
-fn register(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(), CoreError> {
+pub(super) fn register(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    reader: &ReaderRow,
+) -> Result<(), CoreError> {
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
     let keys = reader.keys();
     let id = ReaderKey::from_seed(&reader.reader).id();
@@ -500,7 +231,11 @@ fn register(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(),
     ask(ctx, relay, Ask::Register(reader.target), request)
 }
 
-fn subscribe(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<(), CoreError> {
+pub(super) fn subscribe(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    reader: &ReaderRow,
+) -> Result<(), CoreError> {
     let target = reader.target;
     read(
         ctx,
@@ -516,7 +251,7 @@ fn subscribe(ctx: &mut Ctx<'_>, relay: RelayNo, reader: &ReaderRow) -> Result<()
     Ok(())
 }
 
-fn read(
+pub(super) fn read(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     reader: &ReaderRow,
@@ -560,15 +295,21 @@ pub(crate) fn reply(
             receipts::slot_stored(ctx, conversation, version, reply.is_ok())
         }
         Ask::Check(command) => {
-            let relay = info(ctx.live.health.get(&relay), &row);
-            super::reply(ctx, command, &relay);
+            match reply {
+                Ok(Reply::Status(status)) if status.used_percent >= 100 => full(ctx, command),
+                Ok(_) => {
+                    let relay = info(ctx.live.health.get(&relay), &row);
+                    crate::core::reply(ctx, command, &relay);
+                }
+                Err(error) => check_failed(ctx, command, &error.to_string()),
+            }
             Ok(())
         }
         Ask::Forget => Ok(()),
     }
 }
 
-fn registered(
+pub(super) fn registered(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
@@ -589,7 +330,7 @@ fn registered(
     }
 }
 
-fn subscribed(
+pub(super) fn subscribed(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
@@ -608,19 +349,7 @@ fn subscribed(
     refused(ctx, relay, &error)
 }
 
-/// The relay answers but does not serve us: shown, and tried again with the next session.
-pub(crate) fn refused(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    error: &RelayError,
-) -> Result<(), CoreError> {
-    let Some(row) = rows::get::<RelayRow>(ctx.kv, Table::Relays, &relay_key(relay))? else {
-        return Ok(());
-    };
-    set_health(ctx, relay, &row, RelayState::Refused, Some(error.to_string()))
-}
-
-fn slots(
+pub(super) fn slots(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,
@@ -648,7 +377,7 @@ fn slots(
 
 /// A slot holds what a device says to all in a conversation. It is checked like any envelope, so
 /// the slot's own signature adds nothing here.
-fn slot_value(ctx: &mut Ctx<'_>, target: Target, value: &[u8]) -> Result<(), CoreError> {
+pub(super) fn slot_value(ctx: &mut Ctx<'_>, target: Target, value: &[u8]) -> Result<(), CoreError> {
     match target {
         Target::Channel(..) => {
             let result = ctx.attempt(|ctx| inbox::envelope(ctx, None, value));
@@ -688,7 +417,7 @@ pub(crate) fn push(
     }
 }
 
-fn acknowledge(
+pub(super) fn acknowledge(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     target: Target,

@@ -1,18 +1,4 @@
-//! The outbox: what other devices lack of our logs, and how it gets to them.
-//!
-//! What a device lacks is never listed: it is the difference between our logs and the device's
-//! last signed receipt. Connected devices get it at once over their stream. If one is away, or has
-//! not acknowledged after a second, it is also deposited, once for all devices, at two of the
-//! conversation's relays. Sealing is late: a letter is made when a route stands.
-//!
-//! ```text
-//! Outbox  [0][conversation]                       something is lacked
-//!         [1][conversation][log kind][from seq]   a letter at relays
-//!         [2][conversation][log kind][from seq]   … that has not all its copies yet
-//!         [4][conversation]                       our device record is to be announced
-//! ```
-//!
-//! The law: nothing leaves the outbox but by the recipient's signature.
+//! Letters at relays: sealed when a route stands, copied to two of them, proven, renewed, deleted.
 
 use kith_crdt::id::{LogKind, NodeId};
 use kith_relay::protocol::{
@@ -20,37 +6,32 @@ use kith_relay::protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::{Lacking, report};
+use crate::core::{
     CoreError, Ctx, channels,
     channels::ChannelRow,
     chat,
     envelope::Inner,
-    events,
-    frame::Frame,
     history::{ConvNo, History},
-    io::{Effect, PeerKey},
     letter::{Carried, Letter},
     live::Timer,
-    receipts,
     relays::{self, Ask, RelayRow},
-    rows::{self, PeerNo, RelayNo},
-    views,
+    rows::{self, RelayNo},
 };
 use crate::{
-    api::types::{EventKind, State},
+    api::types::State,
     kv::{KvError, KvRead, Table},
     limits,
     mls::{self, Mls},
 };
 
-const DUE: u8 = 0;
-const LETTER: u8 = 1;
-const UNSETTLED: u8 = 2;
-const RECORD: u8 = 4;
+pub(super) const LETTER: u8 = 1;
+
+pub(super) const UNSETTLED: u8 = 2;
 
 /// A letter at relays: what it carries and where it lies.
 #[derive(Clone, Serialize, Deserialize)]
-struct LetterRow {
+pub(super) struct LetterRow {
     /// The first sequence number it does not carry any more.
     to: u64,
     /// The node it was sealed under, whose routing secret names the queues.
@@ -65,21 +46,13 @@ struct LetterRow {
 
 /// One relay's signed word that it keeps a letter.
 #[derive(Clone, Serialize, Deserialize)]
-struct CopyRow {
+pub(super) struct CopyRow {
     relay: RelayNo,
     item: ItemId,
     expires_at_ms: u64,
 }
 
-fn due_key(conversation: ConvNo) -> Vec<u8> {
-    rows::key(&[&[DUE], &conversation.0.to_be_bytes()])
-}
-
-fn record_key(conversation: ConvNo) -> Vec<u8> {
-    rows::key(&[&[RECORD], &conversation.0.to_be_bytes()])
-}
-
-fn letters(tag: u8, conversation: ConvNo, kind: LogKind) -> Vec<u8> {
+pub(super) fn letters(tag: u8, conversation: ConvNo, kind: LogKind) -> Vec<u8> {
     let kind = match kind {
         LogKind::Gov => 0,
         LogKind::Content => 1,
@@ -87,19 +60,19 @@ fn letters(tag: u8, conversation: ConvNo, kind: LogKind) -> Vec<u8> {
     rows::key(&[&[tag], &conversation.0.to_be_bytes(), &[kind]])
 }
 
-fn letter_key(conversation: ConvNo, kind: LogKind, from: u64) -> Vec<u8> {
+pub(super) fn letter_key(conversation: ConvNo, kind: LogKind, from: u64) -> Vec<u8> {
     rows::key(&[&letters(LETTER, conversation, kind), &from.to_be_bytes()])
 }
 
-fn unsettled_key(letter: &[u8]) -> Vec<u8> {
+pub(super) fn unsettled_key(letter: &[u8]) -> Vec<u8> {
     rows::key(&[&[UNSETTLED], &letter[1..]])
 }
 
-fn conversation_of(key: &[u8]) -> Option<ConvNo> {
+pub(super) fn conversation_of(key: &[u8]) -> Option<ConvNo> {
     Some(ConvNo(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
 }
 
-fn kind_of(key: &[u8]) -> Option<LogKind> {
+pub(super) fn kind_of(key: &[u8]) -> Option<LogKind> {
     match key.get(5)? {
         0 => Some(LogKind::Gov),
         1 => Some(LogKind::Content),
@@ -107,55 +80,8 @@ fn kind_of(key: &[u8]) -> Option<LogKind> {
     }
 }
 
-fn from_of(key: &[u8]) -> Option<u64> {
+pub(super) fn from_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(6..14)?.try_into().ok()?))
-}
-
-/// Something was written: it is to be delivered.
-pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
-    ctx.live.tries.remove(&conversation);
-    ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    Ok(())
-}
-
-/// Our device record changed: the other devices of the conversation are to hear of it.
-pub(crate) fn record_due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    ctx.kv.put(Table::Outbox, &record_key(conversation), &[])?;
-    due(ctx, conversation)
-}
-
-/// At the start: everything that waits goes on.
-pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
-    for conversation in waiting(ctx.kv)? {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
-    ctx.live.wake_at(Timer::Idle, ctx.now_ms);
-    Ok(())
-}
-
-/// The conversations in which something is to be delivered.
-pub(crate) fn waiting(kv: &dyn KvRead) -> Result<Vec<ConvNo>, KvError> {
-    let end = rows::after_prefix(&[DUE]);
-    let rows = kv.scan(Table::Outbox, &[DUE], &end, false, usize::MAX)?;
-    Ok(rows.iter().filter_map(|(key, _)| conversation_of(key)).collect())
-}
-
-/// A relay session opened: letters that wait for a route go out.
-pub(crate) fn relay_up(ctx: &mut Ctx<'_>, _relay: RelayNo) -> Result<(), CoreError> {
-    for conversation in waiting(ctx.kv)? {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
-    receipts::resume(ctx)
-}
-
-/// A relay session ended: what was asked there is asked elsewhere or again.
-pub(crate) fn relay_down(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
-    ctx.live.depositing.retain(|(_, other)| *other != relay);
-    for conversation in waiting(ctx.kv)? {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
-    Ok(())
 }
 
 /// A relay lost what it held: letters there need a new copy.
@@ -169,7 +95,7 @@ pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
             ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
         }
     }
-    super::parcels::relay_lost(ctx, relay)
+    crate::core::parcels::relay_lost(ctx, relay)
 }
 
 /// Letters sealed under a node that nobody but us is known to hold are sealed anew, under the one in
@@ -195,80 +121,8 @@ pub(crate) fn reseal(
     Ok(())
 }
 
-/// One of our logs, with what the other devices lack of it.
-struct Lacking {
-    kind: LogKind,
-    /// The sequence number after our last entry.
-    head: u64,
-    /// Devices that lack something, and from where on.
-    devices: Vec<(PeerKey, u64)>,
-    /// Up to here every device has everything.
-    all_have: u64,
-}
-
-/// Sends what others lack of a conversation, on all routes that stand.
-pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    if !ctx.live.running {
-        return Ok(());
-    }
-    let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
-    if channel.tip().is_none() {
-        // Nobody could open anything yet; founding or joining makes it due again.
-        return Ok(());
-    }
-    let devices = channels::devices(ctx, conversation)?;
-    let (since_ms, tries) = *ctx.live.tries.entry(conversation).or_insert((ctx.now_ms, 0));
-    let overdue = ctx.now_ms >= since_ms + limits::DIRECT_GRACE_MS;
-    let mut waits = announce(ctx, conversation, &channel, &devices)?;
-    for kind in [LogKind::Gov, LogKind::Content] {
-        let lacking = lacking(ctx, conversation, kind, &devices)?;
-        settle(ctx, conversation, &channel, kind, lacking.all_have)?;
-        if lacking.devices.is_empty() {
-            continue;
-        }
-        waits = true;
-        send_direct(ctx, conversation, &lacking)?;
-        let away = |(peer, _): &(PeerKey, u64)| !ctx.live.peers.contains_key(peer);
-        if overdue || lacking.devices.iter().any(away) {
-            deposit_all(ctx, conversation, &channel, &lacking)?;
-        }
-    }
-    if waits {
-        return again(ctx, conversation, since_ms, tries);
-    }
-    ctx.live.tries.remove(&conversation);
-    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-    ctx.live.wake_at(Timer::Idle, ctx.now_ms);
-    Ok(())
-}
-
-/// When to look again: after the grace of direct delivery, then in growing steps, each of which
-/// sends anew what was sent and not acknowledged.
-fn again(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    since_ms: u64,
-    tries: u32,
-) -> Result<(), CoreError> {
-    let resend_ms =
-        |tries: u32| (limits::RESEND_MS_MIN << tries.min(10)).min(limits::RESEND_MS_MAX);
-    let at_ms = if ctx.now_ms < since_ms + limits::DIRECT_GRACE_MS {
-        since_ms + limits::DIRECT_GRACE_MS
-    } else {
-        since_ms + resend_ms(tries)
-    };
-    if ctx.now_ms >= since_ms + resend_ms(tries) {
-        ctx.live.sent.retain(|(_, other, _), _| *other != conversation);
-        ctx.live.tries.insert(conversation, (ctx.now_ms, tries + 1));
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DIRECT_GRACE_MS);
-        return refresh(ctx, conversation);
-    }
-    ctx.live.wake_at(Timer::Pump(conversation), at_ms);
-    Ok(())
-}
-
 /// Letters whose last copy will soon be gone are deposited anew.
-fn refresh(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+pub(super) fn refresh(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     for kind in [LogKind::Gov, LogKind::Content] {
         let prefix = letters(LETTER, conversation, kind);
         let oldest =
@@ -286,28 +140,8 @@ fn refresh(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     Ok(())
 }
 
-fn lacking(
-    ctx: &Ctx<'_>,
-    conversation: ConvNo,
-    kind: LogKind,
-    devices: &[(PeerNo, kith_crdt::id::DeviceId, PeerKey)],
-) -> Result<Lacking, CoreError> {
-    let log = chat::own_log(ctx.me, kind);
-    let head = History::new(ctx.kv).log(conversation, &log)?.map_or(0, |log| log.next_seq);
-    let mut all_have = head;
-    let mut lacking = Vec::new();
-    for (number, _, peer) in devices {
-        let acked = receipts::acknowledged(ctx.kv, conversation, *number, &log)?;
-        all_have = all_have.min(acked);
-        if acked < head {
-            lacking.push((*peer, acked));
-        }
-    }
-    Ok(Lacking { kind, head, devices: lacking, all_have })
-}
-
 /// Letters that every device has are deleted, at the relays too.
-fn settle(
+pub(super) fn settle(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     channel: &ChannelRow,
@@ -335,7 +169,7 @@ fn settle(
     Ok(())
 }
 
-fn queue(
+pub(super) fn queue(
     kv: &dyn KvRead,
     channel: &ChannelRow,
     node: &NodeId,
@@ -346,35 +180,9 @@ fn queue(
     Ok(node.map(|node| QueueKeys::derive(node.routing().secret(), &relay.key)))
 }
 
-/// Sends connected devices what they lack, a window ahead of what they acknowledged.
-fn send_direct(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    lacking: &Lacking,
-) -> Result<(), CoreError> {
-    for (peer, acked) in &lacking.devices {
-        if !ctx.live.peers.contains_key(peer) {
-            continue;
-        }
-        let key = (*peer, conversation, lacking.kind);
-        let mut next = ctx.live.sent.get(&key).copied().unwrap_or(0).max(*acked);
-        let end = lacking.head.min(acked.saturating_add(limits::DIRECT_WINDOW_ENTRIES));
-        while next < end {
-            let Some((_, envelope, to)) = seal(ctx, conversation, lacking.kind, next)? else {
-                break;
-            };
-            let bytes = Frame::Envelope(envelope).encode();
-            ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
-            next = to;
-        }
-        ctx.live.sent.insert(key, next);
-    }
-    Ok(())
-}
-
 /// Seals a letter of what stands in an own log from a sequence number on. Returns the node it is
 /// sealed under, the envelope, and the sequence number after the last entry in it.
-fn seal(
+pub(super) fn seal(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     kind: LogKind,
@@ -412,7 +220,7 @@ fn seal(
 }
 
 /// Deposits what is lacked at the conversation's relays: letters that lack copies, then new ones.
-fn deposit_all(
+pub(super) fn deposit_all(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     channel: &ChannelRow,
@@ -460,7 +268,7 @@ fn deposit_all(
 }
 
 /// Asks relays to keep a letter, as many as it lacks copies.
-fn deposit(
+pub(super) fn deposit(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     channel: &ChannelRow,
@@ -547,7 +355,7 @@ pub(crate) fn deposited(
 }
 
 /// The item a relay's statement is about, if the relay signed it for this letter.
-fn proven(
+pub(super) fn proven(
     kv: &dyn KvRead,
     channel: &ChannelRow,
     letter: &LetterRow,
@@ -562,35 +370,6 @@ fn proven(
     let token = DeleteToken::from_bytes(letter.token);
     let item = ItemId::of(&token.hash(), payload);
     Ok(stored.verify(&relay_row.key, &keys.id(), &item).then_some(item))
-}
-
-/// Tells that own messages got further; at most so many that a long absence does not flood.
-pub(crate) fn report(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    from: u64,
-    to: u64,
-    reached: State,
-) -> Result<(), CoreError> {
-    let log = chat::own_log(ctx.me, LogKind::Content);
-    let from = from.max(to.saturating_sub(limits::STATE_EVENTS_MAX));
-    let limit = usize::try_from(to - from.min(to)).unwrap_or(usize::MAX);
-    let entries = History::new(ctx.kv).entries(conversation, &log, from, limit)?;
-    let chat = chat_id(ctx.kv, conversation)?;
-    for entry in
-        entries.iter().filter(|entry| entry.place().seq < to && entry.header().op.is_message())
-    {
-        let state = views::own_state(ctx, conversation, entry.place())?;
-        if state >= reached {
-            let id = entry.id().to_string();
-            events::emit(ctx, EventKind::State { id, chat: chat.clone(), state })?;
-        }
-    }
-    Ok(())
-}
-
-fn chat_id(kv: &dyn KvRead, conversation: ConvNo) -> Result<String, KvError> {
-    Ok(channels::row(kv, conversation)?.map(|row| row.conversation.to_string()).unwrap_or_default())
 }
 
 /// Where a place of our content log lies at relays, and until when.
@@ -611,75 +390,4 @@ pub(crate) fn copies(
     }
     let kept = letter.copies.iter().filter(|copy| copy.expires_at_ms > now_ms);
     Ok(kept.map(|copy| (copy.relay, copy.expires_at_ms)).collect())
-}
-
-/// Sends our device record to the devices of a conversation; whether somebody still lacks it.
-fn announce(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    channel: &ChannelRow,
-    devices: &[(PeerNo, kith_crdt::id::DeviceId, PeerKey)],
-) -> Result<bool, CoreError> {
-    if ctx.kv.get(Table::Outbox, &record_key(conversation))?.is_none() {
-        return Ok(false);
-    }
-    let mut away = false;
-    for (_, _, peer) in devices {
-        if ctx.live.peers.contains_key(peer) {
-            channels::send_record(ctx, conversation, peer)?;
-        } else {
-            away = true;
-        }
-    }
-    if !away {
-        ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
-        return Ok(false);
-    }
-    let record = channels::own_record(ctx)?.signed().encode();
-    let Some(envelope) = channels::seal(ctx, conversation, &Inner::Record(record))? else {
-        return Ok(true);
-    };
-    let Some(tip) = channel.tip() else { return Ok(true) };
-    let node = tip.node;
-    for relay in channels::relays_of(ctx.kv, channel)? {
-        let Some(keys) = queue(ctx.kv, channel, &node, relay)? else { continue };
-        if ctx.live.sessions.contains_key(&relay) {
-            let token = DeleteToken::generate(ctx.rng);
-            let item = DepositItem::new(envelope.clone(), 0, &token);
-            relays::deposit(ctx, relay, Ask::Record(conversation), &keys.depositor(), item)?;
-        }
-    }
-    Ok(true)
-}
-
-/// A relay keeps our record for those who are away.
-pub(crate) fn record_stored(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    stored: bool,
-) -> Result<(), CoreError> {
-    if stored {
-        ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
-    Ok(())
-}
-
-/// Own entries that some device lacks and no relay holds, as the status shows them.
-pub(crate) fn count(kv: &dyn KvRead, me: &super::me::Me, now_ms: u64) -> Result<u64, KvError> {
-    let mut count = super::parcels::waiting(kv)?;
-    for conversation in waiting(kv)? {
-        let log = chat::own_log(me, LogKind::Content);
-        let head = History::new(kv).log(conversation, &log)?.map_or(0, |log| log.next_seq);
-        let acked = receipts::all_acknowledged(kv, conversation, &log)?;
-        let mut seq = acked;
-        // Letters lie one behind the other: one row tells of up to 64 entries.
-        while seq < head && count < limits::OUTBOX_COUNTED_MAX {
-            if copies(kv, conversation, seq, now_ms)?.is_empty() {
-                count += 1;
-            }
-            seq += 1;
-        }
-    }
-    Ok(count)
 }

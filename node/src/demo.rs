@@ -1,5 +1,0 @@
-//! demo
-/// x
-pub async fn run(_json: bool) -> Result<(), crate::api::error::ApiError> {
-    Ok(())
-}

@@ -188,7 +188,7 @@ fn relay_remove(ctx: &mut Ctx<'_>, id: u64, text: &str) -> Result<(), CoreError>
         return Err(error.into());
     };
     let info = relays::info(ctx.live.health.get(number), row);
-    relays::forget(ctx, *number, row)?;
+    relays::leave(ctx, *number, row)?;
     channels::announce_record(ctx)?;
     reply(ctx, id, &info);
     Ok(())

@@ -8,7 +8,7 @@ use super::{
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts, relays,
-    rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo},
+    rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
@@ -129,6 +129,12 @@ pub(crate) fn befriend(
 /// A device by number.
 pub(crate) fn device(kv: &dyn KvRead, number: PeerNo) -> Result<Option<DeviceRow>, KvError> {
     rows::get(kv, Table::Devices, &number.0.to_be_bytes())
+}
+
+/// Whether anybody is reached at a relay.
+pub(crate) fn names_relay(kv: &dyn KvRead, relay: RelayNo) -> Result<bool, KvError> {
+    let devices = rows::scan::<DeviceRow>(kv, Table::Devices, &[], usize::MAX)?;
+    Ok(devices.iter().any(|(_, device)| device.relays.contains(&relay)))
 }
 
 /// A device by its id.

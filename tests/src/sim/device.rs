@@ -43,7 +43,7 @@ pub(super) struct Device {
     wake_at: Option<u64>,
     commands: u64,
     /// What was asked by the commands not yet answered.
-    asked: BTreeMap<u64, Request>,
+    pub(super) asked: BTreeMap<u64, Request>,
     /// Streams it believes in, newest last.
     pub(super) streams: BTreeMap<PeerKey, Vec<LinkId>>,
     pub(super) keepers: BTreeMap<PeerKey, Keeper>,
@@ -315,6 +315,7 @@ impl World {
         state.inbox.clear();
         state.batch_put_down = false;
         state.wake_at = None;
+        state.asked.clear();
         self.close_streams(device, false);
         self.close_sessions(device);
         let away_ms = away_ms.unwrap_or_else(|| self.luck.between((200, 60_000)));
@@ -328,6 +329,16 @@ impl World {
         self.note(words::name(device), b"refused", || "✗ commit refused".to_owned());
         let core = Core::open(&self.devices[device].kv).expect("memory gives rows");
         self.devices[device].core = core;
+        // The driver tells those who wait that it failed.
+        let queued: Vec<u64> = self.devices[device]
+            .inbox
+            .iter()
+            .filter_map(|input| match input {
+                Input::Command { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.devices[device].asked.retain(|id, _| queued.contains(id));
         self.close_sessions(device);
         self.close_streams(device, true);
         let input = self.listening(device);

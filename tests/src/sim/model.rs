@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::{
     chance::Chance,
     script::Step,
+    streams::pair,
     words,
     world::{Happening, World},
 };
@@ -138,7 +139,9 @@ impl World {
         let to = (expires_s % 10) as usize;
         let mut hands = vec![to];
         if self.is_stormy() && self.whim.one_in(6) {
-            hands.push(self.whim.below(self.devices.len() as u64) as usize);
+            let third = self.whim.below(self.devices.len() as u64) as usize;
+            // Whoever is nobody's to know may never be answered, and waits rightly.
+            hands.extend(self.wanted_pairs().contains(&pair(from, third)).then_some(third));
         }
         for device in hands.into_iter().filter(|device| *device != from) {
             let wait_ms = self.whim.between((10, if self.is_stormy() { 20_000 } else { 1_000 }));

@@ -56,6 +56,10 @@ impl World {
                 let later_ms = early_ms + self.whim.below(span_ms / 8);
                 self.after(later_ms, Happening::Step(Step::Invite { from: to, to: from }));
             }
+            if self.whim.one_in(6) {
+                let later_ms = early_ms + self.whim.below(span_ms / 8);
+                self.after(later_ms, Happening::Step(Step::Invite { from, to }));
+            }
         }
         for device in 0..self.plan.devices {
             let start_ms = self.whim.below(2_000);

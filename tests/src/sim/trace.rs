@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 /// Lines kept for whoever reads a failure.
-const LINES_KEPT: usize = 4_000;
+const LINES_KEPT: usize = 100_000;
 
 /// See the module.
 pub(super) struct Trace {

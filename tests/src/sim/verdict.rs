@@ -91,6 +91,12 @@ impl World {
 
     /// Compares what is with what was promised.
     pub(super) fn judge(&mut self) {
+        for device in 0..self.devices.len() {
+            if let Some(request) = self.devices[device].asked.values().next() {
+                let words = format!("{} was never answered: {request:?}", words::name(device));
+                self.break_with(words);
+            }
+        }
         for (one, other) in self.wanted_pairs() {
             let [Some(ours), Some(theirs)] = self.chat_between(one, other) else { continue };
             if ours.missing + theirs.missing > 0 {

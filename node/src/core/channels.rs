@@ -544,6 +544,7 @@ fn record_content(ctx: &mut Ctx<'_>) -> Result<DeviceRecord, CoreError> {
         device: ctx.me.device,
         certificates: ctx.me.device_list.clone(),
         transport: ctx.me.secrets.transport_public(),
+        transport_proof: ctx.me.secrets.transport_proof(),
         home_relays,
         addresses: people::best_addresses(
             &addresses,

@@ -94,6 +94,12 @@ impl DeviceSecrets {
         SigningKey::from_bytes(self.transport.expose()).verifying_key().to_bytes()
     }
 
+    /// Proves that the transport key is this device's (see [`super::record::transport_proof`]).
+    pub fn transport_proof(&self) -> Signature {
+        let transport = SigningKey::from_bytes(self.transport.expose());
+        super::record::transport_proof(&transport, &self.id())
+    }
+
     /// The seed of the inbox's HPKE key pair (`node::hpke` makes both halves of it).
     pub fn inbox_hpke_seed(&self) -> &Secret32 {
         &self.inbox_hpke

@@ -4,10 +4,12 @@
 //! inbox can be deposited into by whoever holds the record, and read by the owner alone: the record
 //! carries the secret of the deposit key, but of the read key only the public half.
 
+use ed25519_dalek::SigningKey;
 use kith_crdt::{
     canonical::{self, DecodeError},
     devices::{SignedRecord, verify_chain},
     id::{DeviceId, UserId},
+    signature::Signature,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct DeviceRecord {
     pub certificates: Vec<SignedRecord>,
     /// The Ed25519 public key of its PeerId.
     pub transport: [u8; 32],
+    /// The transport key's own word that it is this device's ([`transport_proof`]): nobody can
+    /// claim the connections of another.
+    pub transport_proof: Signature,
     /// Its home relays, most liked first.
     pub home_relays: Vec<HomeRelay>,
     /// Direct addresses (multiaddrs without `/p2p/…`).
@@ -68,6 +73,13 @@ pub mod capability {
     pub const GENERATION_1: u64 = 1;
 }
 
+const TRANSPORT_CONTEXT: &str = "kith/transport/1";
+
+/// The transport key's word that it belongs to a device: signed over the device's id.
+pub fn transport_proof(transport: &SigningKey, device: &DeviceId) -> Signature {
+    Signature::sign(transport, TRANSPORT_CONTEXT, &device.0)
+}
+
 impl Statement for DeviceRecord {
     const CONTEXT: &'static str = "kith/device-record/1";
     const BYTES_MAX: usize = RECORD_BYTES_MAX;
@@ -78,6 +90,9 @@ impl Statement for DeviceRecord {
 
     fn check(&self) -> Result<(), IdentityError> {
         verify_chain(&self.user, &self.device, &self.certificates)?;
+        self.transport_proof
+            .verify(&self.transport, TRANSPORT_CONTEXT, &self.device.0)
+            .map_err(|_| IdentityError::Field("the proof of the transport key"))?;
         let relays: Vec<&String> = self.home_relays.iter().map(|relay| &relay.address).collect();
         check_addresses(relays.into_iter(), RECORD_RELAYS_MAX, "the list of home relays")?;
         check_addresses(self.addresses.iter(), RECORD_ADDRESSES_MAX, "the list of addresses")?;

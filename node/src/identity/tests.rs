@@ -46,6 +46,7 @@ fn content(party: &Party) -> DeviceRecord {
         device: party.secrets.id(),
         certificates: vec![party.certificate.clone()],
         transport: party.secrets.transport_public(),
+        transport_proof: party.secrets.transport_proof(),
         home_relays: vec![HomeRelay {
             address: RELAY.into(),
             inbox_read: party.secrets.inbox_read_key(b"relay").verifying_key().to_bytes(),
@@ -136,6 +137,21 @@ fn the_newer_record_holds() {
     let twin = Signed::sign(twin, &ana.secrets.signing_key()).unwrap();
     assert_ne!(twin.replaces(&old), old.replaces(&twin), "one of two twins wins, everywhere");
     assert!(!record(&party(2)).replaces(&old), "another device's record replaces nothing");
+}
+
+/// A record that names another's PeerId would draw what is meant for that device's connections.
+#[test]
+fn nobody_claims_the_transport_key_of_another() {
+    let (ana, eve) = (party(1), party(2));
+    let mut claim = content(&eve);
+    claim.transport = ana.secrets.transport_public();
+    let refused = IdentityError::Field("the proof of the transport key");
+    let sign = |claim: &DeviceRecord| Signed::sign(claim.clone(), &eve.secrets.signing_key());
+    assert_eq!(sign(&claim).unwrap_err(), refused);
+    // Ana's own proof is for Ana's device.
+    claim.transport_proof = ana.secrets.transport_proof();
+    assert_eq!(sign(&claim).unwrap_err(), refused);
+    assert!(sign(&content(&eve)).is_ok());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use kith_crdt::{
     have::{Have, SeqRange},
     header::Op,
     id::SEGMENT_ENTRIES,
+    limits::SEQ_MAX,
 };
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +103,10 @@ impl History<'_> {
         from_seq: u64,
         bytes_max: usize,
     ) -> Result<Option<Range>, HistoryError> {
+        // The number is a peer's: beyond the last one there is, counting on would overflow.
+        if from_seq > SEQ_MAX {
+            return Ok(None);
+        }
         let Some((no, row)) = self.log_by_id(conv, log)? else { return Ok(None) };
         let mut entries = self.run(conv, no, &row, from_seq, bytes_max)?;
         if entries.is_empty() {

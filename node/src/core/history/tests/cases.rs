@@ -35,6 +35,18 @@ fn a_deletion_that_comes_first_keeps_the_body_out() {
     assert_eq!(devices[1].store.read().have_of(CONV, &log).unwrap(), Have::new(4, []));
 }
 
+/// A peer once could ask for a range from 2^64 - 1 on: the search for the next segment overflowed,
+/// and the thread that owns the device ended.
+#[test]
+fn a_range_beyond_every_log_is_nothing() {
+    let mut devices = devices(&[1, 2]);
+    devices[0].text(5, "first");
+    let log = devices[0].log(LogKind::Content);
+    for from_seq in [2, 1023, 1024, kith_crdt::limits::SEQ_MAX, u64::MAX - 1, u64::MAX] {
+        assert_eq!(devices[0].store.read().range(CONV, &log, from_seq, 10_000).unwrap(), None);
+    }
+}
+
 #[test]
 fn a_wrong_body_is_refused_and_the_entry_kept() {
     let mut devices = devices(&[1, 2]);

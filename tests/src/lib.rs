@@ -8,6 +8,7 @@
 //! of a process, with a deadline that fails it loudly; and no process outlives its test.
 
 pub mod follow;
+pub mod namespace;
 pub mod person;
 pub mod process;
 pub mod programs;

@@ -357,7 +357,13 @@ impl Task {
     }
 
     fn report_listening(&self) {
-        let addresses = self.listening.iter().map(ToString::to_string).collect();
+        // A circuit names its own end, a listening socket does not.
+        let own = format!("/p2p/{}", self.swarm.local_peer_id());
+        let plain = |address: &Multiaddr| {
+            let text = address.to_string();
+            text.strip_suffix(&own).map_or(text.clone(), str::to_owned)
+        };
+        let addresses = self.listening.iter().map(plain).collect();
         let _ = self.events.send(NetEvent::Listening(addresses));
     }
 }

@@ -240,9 +240,10 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
 }
 
 /// The addresses worth telling others: those of other machines' reach first; of this machine alone
-/// only if there are no others.
+/// only if there are no others. Link-local ones lead nowhere without the name of an interface, which
+/// no multiaddr carries.
 pub(crate) fn best_addresses(addresses: &[String], limit: usize) -> Vec<String> {
-    let direct = |text: &&String| !text.contains("/p2p-circuit");
+    let direct = |text: &&String| !text.contains("/p2p-circuit") && !text.starts_with("/ip6/fe80:");
     let (near, far): (Vec<&String>, Vec<&String>) =
         addresses.iter().filter(direct).partition(|text| address::is_loopback(text));
     let chosen = if far.is_empty() { near } else { far };

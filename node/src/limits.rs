@@ -24,6 +24,8 @@ pub const DIAL_BACKOFF_MS_MIN: u64 = 1_000;
 pub const DIAL_BACKOFF_MS_MAX: u64 = 120_000;
 /// Addresses kept of a peer seen on the local network.
 pub const NEARBY_ADDRESSES_MAX: usize = 16;
+/// Peers seen on the local network from which on strangers are not noted any more.
+pub const NEARBY_STRANGERS_MAX: usize = 256;
 /// Devices of one user.
 pub const DEVICES_PER_USER_MAX: usize = 64;
 

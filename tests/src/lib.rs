@@ -10,6 +10,7 @@
 //! The seeded simulator ([`sim`]) runs the same core without processes, in virtual time.
 
 pub mod follow;
+pub mod namespace;
 pub mod person;
 pub mod process;
 pub mod programs;

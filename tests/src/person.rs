@@ -60,9 +60,9 @@ impl Person {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Runs the node behind another program from now on.
-    pub fn behind(&mut self, wrapper: &[&str]) {
-        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+    /// Runs everything behind another program from now on, such as `nsenter`.
+    pub fn behind(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
     }
 
     // ---- the node -------------------------------------------------------------------------
@@ -83,11 +83,7 @@ impl Person {
 
     /// Starts a node without waiting for it.
     pub fn spawn(&self, more: &[&str]) -> Process {
-        let mut line = self.wrapper.clone();
-        line.push(programs::kith().to_string_lossy().into_owned());
-        let mut command = Command::new(&line[0]);
-        command.args(&line[1..]);
-        self.prepare(&mut command);
+        let mut command = self.program();
         if std::env::var_os("KITH_LOG").is_none() {
             command.env("KITH_LOG", "kith_node=debug,info,libp2p=warn");
         }
@@ -117,16 +113,20 @@ impl Person {
 
     // ---- commands -------------------------------------------------------------------------
 
-    fn prepare(&self, command: &mut Command) {
-        command.arg("--profile").arg(&self.profile);
+    /// The program on this person's profile.
+    fn program(&self) -> Command {
+        let mut line = self.wrapper.clone();
+        line.push(programs::kith().to_string_lossy().into_owned());
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).arg("--profile").arg(&self.profile);
         command.env_remove("KITH_PROFILE");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// A command line of this person, for people to read.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(programs::kith());
-        self.prepare(&mut command);
+        let mut command = self.program();
         command.args(arguments);
         command
     }
@@ -138,8 +138,7 @@ impl Person {
 
     /// The same with something on standard input.
     pub fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Output {
-        let mut command = Command::new(programs::kith());
-        self.prepare(&mut command);
+        let mut command = self.program();
         command.arg("--json").args(arguments);
         run(command, stdin)
     }
@@ -166,8 +165,7 @@ impl Person {
 
     /// Follows a command that goes on.
     pub fn follow(&self, arguments: &[&str]) -> Follow {
-        let mut command = Command::new(programs::kith());
-        self.prepare(&mut command);
+        let mut command = self.program();
         command.arg("--json").args(arguments);
         let log = self.profile.with_extension("follow.log");
         Follow::new(Process::start(&format!("{} {arguments:?}", self.name), command, &log))

@@ -12,12 +12,12 @@ use std::{
 
 /// The program `kith`.
 pub fn kith() -> PathBuf {
-    find("kith-under-test")
+    find("scenario-kith")
 }
 
 /// The program `kith-relay`.
 pub fn kith_relay() -> PathBuf {
-    find("kith-relay-under-test")
+    find("scenario-relay")
 }
 
 /// Test executables lie in `target/PROFILE/deps`, binaries one level up.

@@ -246,7 +246,8 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
 }
 
 /// The addresses worth telling others: those of other machines' reach first; of this machine alone
-/// only if there are no others.
+/// only if there are no others. Link-local ones lead nowhere without the name of an interface, which
+/// no multiaddr carries.
 pub(crate) fn best_addresses(addresses: &[String], limit: usize) -> Vec<String> {
     let direct = |text: &&String| !text.contains("/p2p-circuit") && !address::is_link_local(text);
     let (near, far): (Vec<&String>, Vec<&String>) =
@@ -301,17 +302,22 @@ fn worth_dialling(ctx: &Ctx<'_>, peer: &PeerKey) -> Result<bool, KvError> {
     Ok(find_peer(ctx.kv, peer)?.is_some() || !parcels::addresses_of(ctx.kv, peer)?.is_empty())
 }
 
-/// A peer was seen on the local network: dialled at once if it is anybody to us.
+/// A peer was seen on the local network: dialled at once if it is anybody to us. Of others the
+/// addresses are noted, as it is told only once and an invite of theirs may be accepted later.
 pub(crate) fn discovered(
     ctx: &mut Ctx<'_>,
     peer: &PeerKey,
     addresses: Vec<String>,
 ) -> Result<(), CoreError> {
-    if find_peer(ctx.kv, peer)?.is_none() && !parcels::is_issuer(ctx.kv, peer)? {
+    let known = find_peer(ctx.kv, peer)?.is_some() || parcels::is_issuer(ctx.kv, peer)?;
+    if !known && ctx.live.nearby.len() >= limits::NEARBY_STRANGERS_MAX {
         return Ok(());
     }
     let kept = addresses.into_iter().take(limits::NEARBY_ADDRESSES_MAX).collect();
     ctx.live.nearby.insert(*peer, kept);
+    if !known {
+        return Ok(());
+    }
     ctx.live.failed_dials.remove(peer);
     ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms);
     Ok(())

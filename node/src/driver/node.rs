@@ -165,7 +165,7 @@ fn places(wanted: &[String], known: &[String]) -> Vec<Listen> {
     ];
     let place = |address: &str, optional: bool| {
         let port = known.iter().find_map(|known| port_of(known, address));
-        let remembered = port.map(|port| address.replacen("/0", &format!("/{port}"), 1));
+        let remembered = port.map(|port| with_port(address, port));
         Listen { address: address.to_owned(), remembered, optional }
     };
     if wanted.is_empty() {
@@ -173,6 +173,13 @@ fn places(wanted: &[String], known: &[String]) -> Vec<Listen> {
     } else {
         wanted.iter().map(|address| place(address, false)).collect()
     }
+}
+
+/// An address with another port.
+fn with_port(address: &str, port: u16) -> String {
+    let port = port.to_string();
+    let part = |(at, part)| if at == 4 { port.as_str() } else { part };
+    address.split('/').enumerate().map(part).collect::<Vec<_>>().join("/")
 }
 
 /// The port a known address has, if it is of the same family and transport as one with port 0.

@@ -87,7 +87,7 @@ pub(super) async fn start(
     let mut swarm = build(keypair, config.mdns)?;
     let peer = address::key_of(swarm.local_peer_id())
         .ok_or_else(|| NetError::Setup("the transport key is not Ed25519".to_owned()))?;
-    let listening = listen(&mut swarm, &config.listen).await?;
+    let Listening { addresses: listening, seen } = listen(&mut swarm, &config.listen).await?;
 
     let mut control = swarm.behaviour().streams.new_control();
     let mut incoming = control
@@ -114,15 +114,21 @@ pub(super) async fn start(
         listening,
     };
     task.report_listening();
+    task.discovered(seen);
     tokio::spawn(task.run(receiver));
     Ok((peer, handle))
 }
 
+/// What happened while the listeners came up.
+#[derive(Default)]
+struct Listening {
+    addresses: BTreeSet<Multiaddr>,
+    /// Peers seen on the local network: each is told of only once.
+    seen: Vec<(PeerId, Multiaddr)>,
+}
+
 /// Listens on all the places, and waits until each has an address or has failed.
-async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    places: &[Listen],
-) -> Result<BTreeSet<Multiaddr>, NetError> {
+async fn listen(swarm: &mut Swarm<Behaviour>, places: &[Listen]) -> Result<Listening, NetError> {
     let mut expected = HashSet::new();
     for place in places {
         let on = |swarm: &mut Swarm<Behaviour>, text: &str| {
@@ -143,26 +149,29 @@ async fn listen(
             }
         }
     }
-    let mut addresses = BTreeSet::new();
+    let mut listening = Listening::default();
     while !expected.is_empty() {
-        note_address(swarm.select_next_some().await, &mut expected, &mut addresses)?;
+        note(swarm.select_next_some().await, &mut expected, &mut listening)?;
     }
     // A place that stands for all interfaces has several addresses; they come together.
     while let Some(Some(event)) = swarm.next().now_or_never() {
-        note_address(event, &mut expected, &mut addresses)?;
+        note(event, &mut expected, &mut listening)?;
     }
-    Ok(addresses)
+    Ok(listening)
 }
 
-fn note_address(
+fn note(
     event: SwarmEvent<BehaviourEvent>,
     expected: &mut HashSet<ListenerId>,
-    addresses: &mut BTreeSet<Multiaddr>,
+    listening: &mut Listening,
 ) -> Result<(), NetError> {
     match event {
         SwarmEvent::NewListenAddr { listener_id, address } => {
             expected.remove(&listener_id);
-            addresses.insert(address);
+            listening.addresses.insert(address);
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            listening.seen.extend(found);
         }
         SwarmEvent::ListenerClosed { listener_id, reason, .. } if expected.remove(&listener_id) => {
             let why = reason.err().map_or_else(String::new, |error| error.to_string());
@@ -355,7 +364,13 @@ impl Task {
     }
 
     fn report_listening(&self) {
-        let addresses = self.listening.iter().map(ToString::to_string).collect();
+        // A circuit names its own end, a listening socket does not.
+        let own = format!("/p2p/{}", self.swarm.local_peer_id());
+        let plain = |address: &Multiaddr| {
+            let text = address.to_string();
+            text.strip_suffix(&own).map_or(text.clone(), str::to_owned)
+        };
+        let addresses = self.listening.iter().map(plain).collect();
         let _ = self.events.send(NetEvent::Listening(addresses));
     }
 }

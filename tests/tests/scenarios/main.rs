@@ -5,5 +5,10 @@
 mod alone;
 mod away;
 mod direct;
+mod hostile;
 mod invites;
+mod lan;
+mod refused;
 mod relays;
+mod secrecy;
+mod stranger;

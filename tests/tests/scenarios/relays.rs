@@ -37,6 +37,14 @@ fn a_relay_that_does_not_answer_is_named_and_used_once_it_does() {
     relay.restart();
     ana.until("uses the relay", || state(&ana) == "connected");
 
+    // It is a way to Ana, too: her address there ends with her id, once.
+    let own = text(&ana.one(&["status"])["peer_id"]);
+    let circuit = format!("{}/p2p-circuit/p2p/{own}", relay.address);
+    ana.until("is reached by the relay", || {
+        let listen = ana.one(&["status"])["listen"].clone();
+        listen.as_array().is_some_and(|all| all.iter().any(|address| *address == circuit))
+    });
+
     // Something else answers there: another relay with another key.
     let other = Relay::start(folder.path(), "other");
     let (place, _) = other.address.split_once("/p2p/").unwrap();

@@ -128,10 +128,7 @@ struct Listening {
 }
 
 /// Listens on all the places, and waits until each has an address or has failed.
-async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    places: &[Listen],
-) -> Result<Listening, NetError> {
+async fn listen(swarm: &mut Swarm<Behaviour>, places: &[Listen]) -> Result<Listening, NetError> {
     let mut expected = HashSet::new();
     for place in places {
         let on = |swarm: &mut Swarm<Behaviour>, text: &str| {

@@ -74,7 +74,11 @@ fn texts_that_can_not_be_sent_are_refused() {
     let (ana, ben) = (Person::up(folder.path(), "Ana"), Person::up(folder.path(), "Ben"));
     meet(&ana, &ben);
     let most = "x".repeat(64 * 1024);
-    refused(&ana.run_with(&["send", "Ben", "-"], format!("{most}x").as_bytes()), 1, "text_too_long");
+    refused(
+        &ana.run_with(&["send", "Ben", "-"], format!("{most}x").as_bytes()),
+        1,
+        "text_too_long",
+    );
     refused(&ana.run_with(&["send", "Ben", "-"], b"ab\xff\xfe"), 1, "invalid_utf8");
     refused(&ana.run_with(&["send", "Ben", "-"], b""), 1, "text_empty");
     ana.fails(&["edit", "abcd", &"y".repeat(70_000)], 1, "unknown_message");
@@ -210,7 +214,8 @@ fn a_full_disk_refuses_and_harms_nothing() {
     let big = "b".repeat(60_000);
     let mut sent = Vec::new();
     let refusal = loop {
-        let output = ana.run_with(&["send", "Ben", "-"], format!("{} {big}", sent.len()).as_bytes());
+        let output =
+            ana.run_with(&["send", "Ben", "-"], format!("{} {big}", sent.len()).as_bytes());
         if output.code() != 0 {
             break output;
         }

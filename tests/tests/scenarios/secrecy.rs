@@ -114,6 +114,7 @@ fn disks_tell_nobody_who_talks_or_what_is_said() {
     // The scan saw what it is about: three stores.
     assert_eq!(kept.iter().filter(|(path, _)| path.ends_with(".redb")).count(), 3);
     assert!(size > 100_000, "{size}");
-    let seen = kept.iter().any(|(path, bytes)| path.ends_with("/key") && contains(bytes, b"kith-key-1"));
+    let seen =
+        kept.iter().any(|(path, bytes)| path.ends_with("/key") && contains(bytes, b"kith-key-1"));
     assert!(seen, "the scan finds what is there");
 }

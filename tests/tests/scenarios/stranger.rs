@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use kith_tests::PATIENCE_S;
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder, identity::Keypair, multiaddr::Protocol,
-    noise, swarm::SwarmEvent, tcp, yamux,
+    Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder, identity::Keypair,
+    multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux,
 };
 use tokio::sync::mpsc;
 

@@ -39,10 +39,10 @@ fn garbage(rng: &mut ChaCha20Rng) -> Vec<Vec<u8>> {
 }
 
 /// Beginnings after which nothing good can come: each ends the stream it is on.
-fn impossible() -> Vec<Vec<u8>> {
+fn impossible(longest: usize) -> Vec<Vec<u8>> {
     vec![
         u32::MAX.to_be_bytes().to_vec(),
-        ((1u32 << 20) + 1).to_be_bytes().to_vec(),
+        u32::try_from(longest + 1).unwrap().to_be_bytes().to_vec(),
         [&(200u32 << 20).to_be_bytes()[..], &[0x55; 100_000]].concat(),
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
     ]
@@ -67,13 +67,17 @@ async fn garbage_stops_neither_nodes_nor_relays() {
     let node = address(&ana);
     let mut rng = ChaCha20Rng::seed_from_u64(7);
     let mut stranger = Stranger::new(None);
-    for (address, protocol) in [(&node, PEER), (&relay.address, RELAY)] {
+    let targets = [
+        (&node, PEER, kith_node::limits::FRAME_BYTES_MAX),
+        (&relay.address, RELAY, kith_relay::limits::FRAME_BYTES_MAX),
+    ];
+    for (address, protocol, longest) in targets {
         for bytes in garbage(&mut rng) {
             // A relay closes the session at the first of them, a node drops what it can not read.
             let mut stream = stranger.open(address, protocol).await;
             write(&mut stream, &bytes).await;
         }
-        for bytes in impossible() {
+        for bytes in impossible(longest) {
             let mut stream = stranger.open(address, protocol).await;
             write(&mut stream, &bytes).await;
             closed(&mut stream).await;

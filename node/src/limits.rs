@@ -94,6 +94,9 @@ pub const PARCEL_RETRY_MS: u64 = 30_000;
 pub const RELAYS_MAX: usize = 4096;
 /// Relays of our own.
 pub const HOME_RELAYS_MAX: usize = 4;
+/// How long a relay of ours is read after we gave it up: as long as relays keep what others may have
+/// deposited there before they heard of it.
+pub const RELAY_LEFT_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Items a relay may push before they are acknowledged.
 pub const RELAY_WINDOW_ITEMS: u32 = 256;
 

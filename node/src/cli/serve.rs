@@ -3,10 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use tokio::{
-    io::AsyncReadExt,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     args::{Global, RelayServeArgs, UpArgs},
@@ -18,6 +15,7 @@ use crate::{
         error::{ApiError, ErrorCode},
         types::{Request, Status},
     },
+    core::address,
     driver::{Node, NodeConfig},
 };
 
@@ -60,10 +58,19 @@ impl Signals {
 }
 
 /// Returns when standard input ends: with the program that started this one.
+///
+/// Read on a thread of its own that may stay behind: tokio's standard input would hold up the end
+/// of the runtime, and so the answer to SIGTERM, until somebody writes to it.
 async fn stdin_ends() {
-    let mut stdin = tokio::io::stdin();
-    let mut sink = [0; 256];
-    while matches!(stdin.read(&mut sink).await, Ok(read) if read > 0) {}
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // An error ends the input as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // The node may have ended otherwise.
+        let _ = ended.send(());
+    });
+    // A thread that is gone reads nothing more.
+    let _ = wait.await;
 }
 
 /// Runs the device until it is told to end.
@@ -125,7 +132,7 @@ async fn serve_relay(
     })?;
     let all: Vec<String> = relay.addresses().iter().map(ToString::to_string).collect();
     // Others reach it from outside; only a machine without a network names itself.
-    let outside = all.iter().find(|address| !crate::core::address::is_loopback(address));
+    let outside = all.iter().find(|text| !address::is_loopback(text));
     if let Some(addr) = outside.or(all.first()) {
         device.call(Request::RelayAdd { addr: addr.clone(), check: false }).await?;
     }
@@ -145,7 +152,7 @@ fn say_ready(json: bool, status: &Status, api: &str) -> Result<(), ApiError> {
         serde_json::to_string(&ready).map_err(ApiError::internal)?
     } else {
         let mut text = format!("kith is up as {}\n", super::escape::line(&status.name));
-        for address in &ready.listen {
+        for address in worth_showing(&ready.listen) {
             text.push_str(&format!("  listening  {address}\n"));
         }
         for relay in &status.relays {
@@ -158,6 +165,13 @@ fn say_ready(json: bool, status: &Status, api: &str) -> Result<(), ApiError> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
         ApiError::new(ErrorCode::Io, format_args!("cannot write to standard output: {error}"))
     })
+}
+
+/// Without those that nobody could use anyway; `status` shows all.
+fn worth_showing(listen: &[String]) -> Vec<&String> {
+    let local = |text: &str| address::is_loopback(text) || address::is_link_local(text);
+    let outside: Vec<&String> = listen.iter().filter(|text| !local(text)).collect();
+    if outside.is_empty() { listen.iter().collect() } else { outside }
 }
 
 /// Serves as a relay until it is told to end: `kith-relay` under another name.

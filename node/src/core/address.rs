@@ -67,6 +67,11 @@ pub fn circuit(relay_address: &str, relay: &PeerKey) -> String {
     format!("{}/p2p-circuit", with_peer(relay_address, relay))
 }
 
+/// Whether the address means something only together with a network interface.
+pub fn is_link_local(address: &str) -> bool {
+    address.starts_with("/ip6/fe80:") || address.starts_with("/ip4/169.254.")
+}
+
 /// Whether only this machine reaches the address.
 pub fn is_loopback(address: &str) -> bool {
     address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")

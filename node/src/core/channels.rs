@@ -23,7 +23,7 @@ use super::{
     frame::Frame,
     history::{ConvNo, Draft, History},
     io::{Effect, PeerKey},
-    outbox, people,
+    outbox, people, receipts,
     relays::{self, Target},
     rows::{self, PeerNo, RelayNo},
 };
@@ -63,6 +63,8 @@ pub(crate) struct NodeRow {
     parent: Option<NodeId>,
     /// The routing secret in force under it.
     routing: [u8; 32],
+    /// Whether another device was seen to hold it. A node we founded may never reach anybody.
+    shared: bool,
 }
 
 impl Drop for NodeRow {
@@ -79,15 +81,25 @@ impl NodeRow {
 }
 
 impl ChannelRow {
-    /// The node in force: new things are sealed under it.
+    /// The node in force: new things are sealed under it. Nodes that others hold come before those
+    /// that only we may know.
     pub(crate) fn tip(&self) -> Option<&NodeRow> {
+        let any_shared = self.nodes.iter().any(|row| row.shared);
         let nodes: BTreeMap<NodeId, ForkNode> = self
             .nodes
             .iter()
+            .filter(|row| row.shared || !any_shared)
             .map(|row| (row.node, ForkNode { parent: row.parent, revoked_leaves: 0 }))
             .collect();
         let tip = Fork { nodes, ..Fork::default() }.tip()?;
         self.nodes.iter().find(|row| row.node == tip)
+    }
+
+    /// Whether nobody but us may be able to open what was sealed under a node, though there is one
+    /// under which somebody can.
+    pub(crate) fn is_idle(&self, node: &NodeId) -> bool {
+        let shared = |row: &NodeRow| row.shared && row.node == *node;
+        self.nodes.iter().any(|row| row.shared) && !self.nodes.iter().any(shared)
     }
 
     /// The place of a node among those we hold, by which its queues are told apart.
@@ -126,15 +138,42 @@ fn put(ctx: &mut Ctx<'_>, number: ConvNo, row: &ChannelRow) -> Result<(), CoreEr
     Ok(rows::put(ctx.kv, Table::Channels, &number.0.to_be_bytes(), row)?)
 }
 
-/// The conversation that envelopes with this tag belong to, and the keys to open them.
-pub(crate) fn by_tag(kv: &dyn KvRead, tag: &Tag) -> Result<Option<(ConvNo, Routing)>, KvError> {
+/// The conversation and node that envelopes with this tag belong to, and the keys to open them.
+pub(crate) fn by_tag(
+    kv: &dyn KvRead,
+    tag: &Tag,
+) -> Result<Option<(ConvNo, NodeId, Routing)>, KvError> {
     let Some(number) = rows::get::<u32>(kv, Table::Index, &tag_index(tag))? else {
         return Ok(None);
     };
     let number = ConvNo(number);
     let Some(row) = row(kv, number)? else { return Ok(None) };
-    let routings = row.nodes.iter().map(NodeRow::routing);
-    Ok(routings.into_iter().find(|routing| routing.tag() == tag).map(|routing| (number, routing)))
+    let mut routings = row.nodes.iter().map(|row| (row.node, row.routing()));
+    let found = routings.find(|(_, routing)| routing.tag() == tag);
+    Ok(found.map(|(node, routing)| (number, node, routing)))
+}
+
+/// Another device wrote under a node: it holds it. What was sealed under a node that nobody is
+/// known to hold is sealed anew.
+pub(crate) fn heard_under(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    node: &NodeId,
+) -> Result<(), CoreError> {
+    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
+    let Some(held) = channel.nodes.iter_mut().find(|row| row.node == *node && !row.shared) else {
+        return Ok(());
+    };
+    held.shared = true;
+    put(ctx, number, &channel)?;
+    moved(ctx, number, &channel)
+}
+
+/// Another node may be in force: what waits and what we have goes out under it.
+fn moved(ctx: &mut Ctx<'_>, number: ConvNo, channel: &ChannelRow) -> Result<(), CoreError> {
+    outbox::reseal(ctx, number, channel)?;
+    outbox::due(ctx, number)?;
+    receipts::due(ctx, number)
 }
 
 /// Opens a conversation of two for writing: its history, and our own devices' governance in it.
@@ -269,7 +308,7 @@ pub(crate) fn found(
             CoreError::Refused("a conversation that can not be founded")
         })?;
     let welcome = created.welcome.ok_or(CoreError::Refused("an unusable key package"))?;
-    adopt(ctx, number, created.node)?;
+    adopt(ctx, number, created.node, false)?;
     Ok(welcome)
 }
 
@@ -299,26 +338,26 @@ pub(crate) fn join(
     if !welcomed || !belong {
         return Err(CoreError::Refused("a welcome into a group of others"));
     }
-    adopt(ctx, number, joined.node)?;
+    adopt(ctx, number, joined.node, true)?;
     Ok(number)
 }
 
 /// Adds a genesis node: envelopes under its routing secret are ours from now on.
-fn adopt(ctx: &mut Ctx<'_>, number: ConvNo, node: NodeId) -> Result<(), CoreError> {
+fn adopt(ctx: &mut Ctx<'_>, number: ConvNo, node: NodeId, shared: bool) -> Result<(), CoreError> {
     let mut channel = row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
     let exported = Mls::new(ctx.kv, ctx.rng)
         .export(&node, "kith/routing/1", &[], 32)
         .map_err(ApiError::internal)?;
     let mut routing = [0; 32];
     routing.copy_from_slice(&exported);
-    let row = NodeRow { node, parent: None, routing };
+    let row = NodeRow { node, parent: None, routing, shared };
     let tag = *row.routing().tag();
     rows::put(ctx.kv, Table::Index, &tag_index(&tag), &number.0)?;
     channel.nodes.push(row);
     put(ctx, number, &channel)?;
     refresh_devices(ctx, number)?;
     listen(ctx, number, &channel)?;
-    outbox::due(ctx, number)?;
+    moved(ctx, number, &channel)?;
     changed(ctx, number)
 }
 
@@ -354,6 +393,10 @@ pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<Rel
         }
     }
     relays.extend(relays::homes(kv)?.into_iter().map(|(number, _)| number));
+    // Whoever did not hear that we left one may read only there.
+    relays.extend(relays::left(kv)?);
+    // Whoever did not hear that we left one may read only there.
+    relays.extend(relays::left(kv)?);
     let mut seen = std::collections::BTreeSet::new();
     relays.retain(|relay| seen.insert(*relay));
     relays.truncate(limits::RELAYS_PER_CONVERSATION_MAX);

@@ -50,6 +50,10 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         }
         Request::Delete { message, for_me } => delete(ctx, id, &message, for_me)?,
         Request::React { message, emoji, remove } => {
+            if !is_emoji(&emoji) {
+                let error = ApiError::new(ErrorCode::InvalidEmoji, "a reaction is one emoji");
+                return Err(error.hint("for example 👍").into());
+            }
             let (conversation, target) = view(ctx).entry(&message)?;
             let draft = Draft::React { target, emoji, add: !remove };
             let sent = write(ctx, conversation, draft, Some(target))?;
@@ -93,6 +97,17 @@ fn write(
         entry: Some(appended.id.to_string()),
         state,
     })
+}
+
+/// Whether a text can be an emoji: picture characters, no letters and no spaces. Without tables of
+/// all emoji, which every year makes older; what others send is shown whatever it is.
+fn is_emoji(text: &str) -> bool {
+    // Letters that are emoji: ℹ, Ⓜ, and the squared and circled ones such as 🅰.
+    let pictured = |c: char| matches!(c, '\u{2139}' | '\u{24c2}' | '\u{1f100}'..='\u{1f1ff}');
+    !text.is_ascii()
+        && text
+            .chars()
+            .all(|c| pictured(c) || !(c.is_alphabetic() || c.is_whitespace() || c.is_control()))
 }
 
 fn delete(ctx: &mut Ctx<'_>, id: u64, message: &str, for_me: bool) -> Result<(), CoreError> {
@@ -173,7 +188,7 @@ fn relay_remove(ctx: &mut Ctx<'_>, id: u64, text: &str) -> Result<(), CoreError>
         return Err(error.into());
     };
     let info = relays::info(ctx.live.health.get(number), row);
-    relays::forget(ctx, *number, row)?;
+    relays::leave(ctx, *number, row)?;
     channels::announce_record(ctx)?;
     reply(ctx, id, &info);
     Ok(())
@@ -205,4 +220,20 @@ fn verify(ctx: &mut Ctx<'_>, id: u64, contact: &str, mark: Option<bool>) -> Resu
     let answer = views::verification(ctx.me, &row);
     reply(ctx, id, &answer);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_emoji;
+
+    #[test]
+    fn a_reaction_is_an_emoji_and_no_text() {
+        for emoji in ["👍", "❤️", "1️⃣", "🇨🇭", "👩‍👩‍👧", "🅰️", "ℹ️", "👍🏽", "🏴󠁧󠁢󠁳󠁣󠁴󠁿"]
+        {
+            assert!(is_emoji(emoji), "{emoji}");
+        }
+        for text in ["", "yes", "not an emoji", "é", "好", "👍 👍", "+1", "👍ok", "\n"] {
+            assert!(!is_emoji(text), "{text:?}");
+        }
+    }
 }

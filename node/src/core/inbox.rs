@@ -57,14 +57,14 @@ pub(crate) fn envelope(
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let tag = envelope::tag_of(bytes).ok_or(CoreError::Refused("a short envelope"))?;
-    let Some((conversation, routing)) = channels::by_tag(ctx.kv, &tag)? else {
+    let Some((conversation, under, routing)) = channels::by_tag(ctx.kv, &tag)? else {
         return Err(CoreError::Refused("an envelope of no conversation of ours"));
     };
     let inner =
         routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
         Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
-        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &bytes),
+        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &under, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
         Inner::Range(bytes) => sync::answered(ctx, conversation, &bytes),
@@ -89,6 +89,7 @@ fn letter(
             return Err(CoreError::Refused("a letter that does not open"));
         }
     };
+    channels::heard_under(ctx, conversation, node)?;
     let plaintext = zeroize::Zeroizing::new(opened.plaintext);
     let Letter::Entries(carried) =
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;

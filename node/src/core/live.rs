@@ -43,6 +43,8 @@ pub struct Live {
     pub(crate) nearby: BTreeMap<PeerKey, Vec<String>>,
     /// Open relay sessions.
     pub(crate) sessions: BTreeMap<RelayNo, Session>,
+    /// Commands that wait for a relay's first answer.
+    pub(crate) checks: BTreeMap<RelayNo, Vec<u64>>,
     /// How relays stand.
     pub(crate) health: BTreeMap<RelayNo, Health>,
     /// How far an own log was sent on a peer's stream: the next sequence number.

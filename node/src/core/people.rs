@@ -8,7 +8,7 @@ use super::{
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts, relays,
-    rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo},
+    rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
@@ -131,6 +131,12 @@ pub(crate) fn device(kv: &dyn KvRead, number: PeerNo) -> Result<Option<DeviceRow
     rows::get(kv, Table::Devices, &number.0.to_be_bytes())
 }
 
+/// Whether anybody is reached at a relay.
+pub(crate) fn names_relay(kv: &dyn KvRead, relay: RelayNo) -> Result<bool, KvError> {
+    let devices = rows::scan::<DeviceRow>(kv, Table::Devices, &[], usize::MAX)?;
+    Ok(devices.iter().any(|(_, device)| device.relays.contains(&relay)))
+}
+
 /// A device by its id.
 pub(crate) fn find_device(
     kv: &dyn KvRead,
@@ -225,6 +231,9 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
         outbox::resume(ctx)?;
         receipts::resume(ctx)?;
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
+        for issuer in parcels::issuers(ctx.kv)? {
+            ctx.live.wake_at(Timer::Dial(issuer), ctx.now_ms);
+        }
         for (_, contact) in contacts(ctx.kv)? {
             for number in contact.devices {
                 if let Some(device) = device(ctx.kv, number)? {
@@ -239,7 +248,7 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
 /// The addresses worth telling others: those of other machines' reach first; of this machine alone
 /// only if there are no others.
 pub(crate) fn best_addresses(addresses: &[String], limit: usize) -> Vec<String> {
-    let direct = |text: &&String| !text.contains("/p2p-circuit");
+    let direct = |text: &&String| !text.contains("/p2p-circuit") && !address::is_link_local(text);
     let (near, far): (Vec<&String>, Vec<&String>) =
         addresses.iter().filter(direct).partition(|text| address::is_loopback(text));
     let chosen = if far.is_empty() { near } else { far };

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use kith_crdt::{
     have::Have,
-    id::{ConversationId, DeviceId, LogId, LogKind},
+    id::{ConversationId, DeviceId, LogId, LogKind, NodeId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -320,10 +320,11 @@ fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), Core
     Ok((sequence, Inner::Receipt(signed)))
 }
 
-/// A receipt came.
+/// A receipt came, sealed under a node.
 pub(crate) fn receive(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
+    under: &NodeId,
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let receipt = Signed::<Receipt>::decode(bytes)
@@ -342,6 +343,7 @@ pub(crate) fn receive(
     })?;
     let known = people::find_device(ctx.kv, &receipt.device)?.filter(|_| belongs);
     let (number, device) = known.ok_or(CoreError::Refused("a receipt of a stranger"))?;
+    channels::heard_under(ctx, conversation, under)?;
     let before = row(ctx.kv, conversation, number)?;
     if before.as_ref().is_some_and(|before| before.sequence >= receipt.sequence) {
         return Ok(());

@@ -11,7 +11,7 @@ use libp2p::{
     core::{ConnectedPoint, transport::ListenerId},
     dcutr, identify, identity, mdns, noise, ping, relay,
     swarm::{
-        NetworkBehaviour, StreamProtocol, SwarmEvent,
+        DialError, NetworkBehaviour, StreamProtocol, SwarmEvent,
         behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
@@ -262,8 +262,8 @@ impl Task {
             .build();
         // `DialPeerConditionFalse` means that a dial is already under way: its end is ours.
         match self.swarm.dial(options) {
-            Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {}
-            Err(error) => self.dial_failed(id, &error.to_string()),
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.dial_failed(id, &why(&error)),
         }
     }
 
@@ -306,7 +306,7 @@ impl Task {
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
-                self.dial_failed(id, &error.to_string());
+                self.dial_failed(id, &why(&error));
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.listening.insert(address);
@@ -358,4 +358,27 @@ impl Task {
         let addresses = self.listening.iter().map(ToString::to_string).collect();
         let _ = self.events.send(NetEvent::Listening(addresses));
     }
+}
+
+/// Why a dial failed, in one line: what the system said of each address, not how it came through
+/// the layers.
+fn why(error: &DialError) -> String {
+    let mut causes = match error {
+        DialError::WrongPeerId { obtained, .. } => {
+            vec![format!("{obtained} answers there instead")]
+        }
+        DialError::NoAddresses => vec!["there is no address to try".to_owned()],
+        DialError::Transport(tried) => tried.iter().map(|(_, error)| deepest(error)).collect(),
+        other => vec![other.to_string()],
+    };
+    causes.dedup();
+    causes.join("; ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -98,6 +98,29 @@ pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
     crate::core::parcels::relay_lost(ctx, relay)
 }
 
+/// Letters sealed under a node that nobody but us is known to hold are sealed anew, under the one in
+/// force: their copies lie in queues that nobody may read.
+pub(crate) fn reseal(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    channel: &ChannelRow,
+) -> Result<(), CoreError> {
+    for kind in [LogKind::Gov, LogKind::Content] {
+        let prefix = letters(LETTER, conversation, kind);
+        for (key, mut letter) in
+            rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, usize::MAX)?
+        {
+            if channel.is_idle(&letter.node) {
+                letter.copies.clear();
+                letter.payload = None;
+                rows::put(ctx.kv, Table::Outbox, &key, &letter)?;
+                ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Letters whose last copy will soon be gone are deposited anew.
 pub(super) fn refresh(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     for kind in [LogKind::Gov, LogKind::Content] {

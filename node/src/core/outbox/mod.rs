@@ -20,7 +20,7 @@ use kith_crdt::id::LogKind;
 use kith_relay::protocol::{DeleteToken, DepositItem};
 
 use self::letters::{conversation_of, deposit_all, queue, refresh, seal, settle};
-pub(crate) use self::letters::{copies, deposited, relay_lost};
+pub(crate) use self::letters::{copies, deposited, relay_lost, reseal};
 use crate::core::{
     CoreError, Ctx, channels,
     channels::ChannelRow,

@@ -23,7 +23,7 @@ use crate::{
     kv::{KvError, KvRead},
     limits,
 };
-use kith_crdt::id::ConversationId;
+use kith_crdt::id::{ConversationId, UserId};
 
 /// Accepts somebody's invite.
 pub(crate) fn take(ctx: &mut Ctx<'_>, link: &str) -> Result<Accepted, CoreError> {
@@ -47,13 +47,29 @@ pub(crate) fn take(ctx: &mut Ctx<'_>, link: &str) -> Result<Accepted, CoreError>
             relays::listen_inbox(ctx, relay, &key)?;
         }
     }
-    let taken = Taken { invite, state: InviteState::Pending, error: None, deposited: Vec::new() };
+    let known = people::find_contact(ctx.kv, &invite.user)?.is_some();
+    let state = if known { InviteState::Connected } else { InviteState::Pending };
+    let taken = Taken { invite, state, error: None, deposited: Vec::new() };
     insert(ctx, TAKEN, &id, &taken)?;
-    if ctx.live.running {
+    if ctx.live.running && !known {
         ctx.live.wake_at(Timer::Dial(taken.invite.transport), ctx.now_ms);
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
     }
     Ok(shown(ctx.kv, &taken)?)
+}
+
+/// A user became a contact: invites of theirs that still wait have nothing to wait for. An answer
+/// that comes all the same is taken.
+pub(super) fn connected(ctx: &mut Ctx<'_>, user: &UserId) -> Result<(), CoreError> {
+    for (number, mut taken) in all::<Taken>(ctx.kv, TAKEN)? {
+        if taken.invite.user == *user && taken.state == InviteState::Pending {
+            taken.state = InviteState::Connected;
+            put(ctx, TAKEN, number, &taken)?;
+            let accepted = shown(ctx.kv, &taken)?;
+            events::emit(ctx, EventKind::Invite { accepted })?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn link_error(error: InviteError) -> ApiError {
@@ -101,6 +117,13 @@ pub(crate) fn is_issuer(kv: &dyn KvRead, peer: &PeerKey) -> Result<bool, KvError
         taken.invite.transport == *peer && taken.state == InviteState::Pending
     };
     Ok(all::<Taken>(kv, TAKEN)?.iter().any(waiting))
+}
+
+/// Those whose invites we accepted and who have not answered.
+pub(crate) fn issuers(kv: &dyn KvRead) -> Result<Vec<PeerKey>, KvError> {
+    let pending = |(_, taken): &(InviteNo, Taken)| taken.state == InviteState::Pending;
+    let waiting = all::<Taken>(kv, TAKEN)?.into_iter().filter(pending);
+    Ok(waiting.map(|(_, taken)| taken.invite.transport).collect())
 }
 
 /// Our request, sealed afresh: it names the addresses and relays we have now.
@@ -163,9 +186,6 @@ pub(super) fn answered(
             if !ours {
                 return Err(CoreError::Refused("a grant that is not for us"));
             }
-            if taken.state == InviteState::Connected {
-                return Ok(());
-            }
             let record =
                 grant.record.clone().verify().map_err(|_| CoreError::Refused("a bad record"))?;
             if record.user != taken.invite.user {
@@ -176,7 +196,7 @@ pub(super) fn answered(
             channels::accept_governance(ctx, &contact.conversation, &grant.entries)?;
             let joined = channels::join(ctx, &contact.conversation, &grant.welcome, &record)?;
             receipts::due(ctx, joined)?;
-            taken.state = InviteState::Connected;
+            return connected(ctx, &record.user);
         }
     }
     put(ctx, TAKEN, number, &taken)?;

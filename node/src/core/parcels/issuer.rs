@@ -2,7 +2,9 @@
 
 use kith_relay::protocol::{DepositKey, QueueKeys};
 
-use super::{GIVEN, Given, Granted, all, deposit, index, insert, key, put, send};
+use super::{
+    GIVEN, Given, Granted, acceptor::connected, all, deposit, index, insert, key, put, send,
+};
 use crate::core::{
     CoreError, Ctx, address, channels, events,
     io::PeerKey,
@@ -138,6 +140,7 @@ pub(super) fn requested(
             let granted = grant(ctx, &id, &request, &record)?;
             given.granted = Some(granted);
             put(ctx, GIVEN, number, &given)?;
+            connected(ctx, &record.user)?;
             let accepted = Accepted {
                 invite: id.to_string(),
                 state: InviteState::Connected,

@@ -20,7 +20,7 @@ use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey, RelayError, Rep
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    acceptor::{addresses_of, is_issuer, take},
+    acceptor::{addresses_of, is_issuer, issuers, take},
     issuer::{arrived, give},
 };
 use self::{
@@ -133,8 +133,11 @@ fn insert<T: Serialize>(
 
 /// Entries of first contact that wait: for the idle question.
 pub(crate) fn waiting(kv: &dyn KvRead) -> Result<u64, KvError> {
-    let pending = |(_, taken): &(InviteNo, Taken)| taken.state == InviteState::Pending;
-    Ok(all::<Taken>(kv, TAKEN)?.iter().filter(|row| pending(row)).count() as u64)
+    // What lies at a relay needs us no more, as with messages.
+    let unsent = |(_, taken): &&(InviteNo, Taken)| {
+        taken.state == InviteState::Pending && taken.deposited.is_empty()
+    };
+    Ok(all::<Taken>(kv, TAKEN)?.iter().filter(unsent).count() as u64)
 }
 
 /// Sends everything that waits, wherever a route stands.
@@ -241,6 +244,7 @@ pub(crate) fn deposited(
             {
                 taken.deposited.push(relay);
                 put(ctx, side, number, &taken)?;
+                ctx.live.wake_at(Timer::Idle, ctx.now_ms);
             }
         }
         _ => {

@@ -19,7 +19,7 @@ use crate::core::{
     CoreError, Ctx,
     history::ConvNo,
     io::{Effect, PeerKey},
-    outbox, parcels,
+    outbox, parcels, people,
     rows::{self, InviteNo, RelayNo},
 };
 use crate::{
@@ -39,6 +39,9 @@ pub struct RelayRow {
     pub home: bool,
     /// The life of its store we last saw.
     pub epoch: Option<Epoch>,
+    /// When we gave it up. Others may not have heard of it: what they deposit there is read as long
+    /// as it may lie there.
+    pub left_at_ms: Option<u64>,
 }
 
 /// What a queue is for.
@@ -86,7 +89,7 @@ pub(crate) fn row(kv: &dyn KvRead, relay: RelayNo) -> Result<Option<RelayRow>, K
 /// The relays where we read our inbox: those we chose, or else those an invite led us to.
 pub(crate) fn inboxes(kv: &dyn KvRead) -> Result<Vec<RelayRow>, KvError> {
     let (mut homes, mut others) = (Vec::new(), Vec::new());
-    for (number, row) in all(kv)? {
+    for (number, row) in all(kv)?.into_iter().filter(|(_, row)| row.left_at_ms.is_none()) {
         if kv.get(Table::Relays, &reader_key(number, Target::Inbox))?.is_some() {
             if row.home { homes.push(row) } else { others.push(row) }
         }
@@ -97,6 +100,12 @@ pub(crate) fn inboxes(kv: &dyn KvRead) -> Result<Vec<RelayRow>, KvError> {
 /// The relays we chose.
 pub(crate) fn homes(kv: &dyn KvRead) -> Result<Vec<(RelayNo, RelayRow)>, KvError> {
     Ok(all(kv)?.into_iter().filter(|(_, row)| row.home).collect())
+}
+
+/// The relays we gave up and still read.
+pub(crate) fn left(kv: &dyn KvRead) -> Result<Vec<RelayNo>, KvError> {
+    let left = all(kv)?.into_iter().filter(|(_, row)| row.left_at_ms.is_some());
+    Ok(left.map(|(number, _)| number).collect())
 }
 
 /// A relay by its key.
@@ -121,6 +130,7 @@ pub(crate) fn learn(
             }
             row.address = address.to_owned();
             row.home |= home;
+            row.left_at_ms = row.left_at_ms.filter(|_| !home);
             (number, row)
         }
         None => {
@@ -130,8 +140,8 @@ pub(crate) fn learn(
             let number =
                 RelayNo(u32::try_from(rows::next_number(ctx.kv, "relays")?).unwrap_or(u32::MAX));
             rows::put(ctx.kv, Table::Index, &index_key(key), &number)?;
-            let row = RelayRow { key: *key, address: address.to_owned(), home, epoch: None };
-            (number, row)
+            let address = address.to_owned();
+            (number, RelayRow { key: *key, address, home, epoch: None, left_at_ms: None })
         }
     };
     rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?;
@@ -139,9 +149,29 @@ pub(crate) fn learn(
     Ok(number)
 }
 
-/// Forgets a relay of ours: others are told by the next device record. Queues that still read
-/// there are given up with it.
-pub(crate) fn forget(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Result<(), CoreError> {
+/// Gives a relay of ours up: others are told by the next device record. Until the last of what they
+/// may have deposited is gone it is still read.
+pub(crate) fn leave(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Result<(), CoreError> {
+    let row = RelayRow { home: false, left_at_ms: Some(ctx.now_ms), ..row.clone() };
+    rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?;
+    for command in ctx.live.checks.remove(&number).unwrap_or_default() {
+        check_failed(ctx, command, "it was removed meanwhile");
+    }
+    Ok(())
+}
+
+/// Forgets the relays that were left long enough ago, but for those others read at.
+fn forget_left(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    for (number, row) in all(ctx.kv)? {
+        let over = |left_at_ms: u64| left_at_ms + limits::RELAY_LEFT_MS < ctx.now_ms;
+        if row.left_at_ms.is_some_and(over) && !people::names_relay(ctx.kv, number)? {
+            forget(ctx, number, &row)?;
+        }
+    }
+    Ok(())
+}
+
+fn forget(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Result<(), CoreError> {
     let prefix = rows::key(&[&[1], &number.0.to_be_bytes()]);
     for (key, _) in rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix, usize::MAX)? {
         ctx.kv.delete(Table::Relays, &key)?;
@@ -156,6 +186,7 @@ pub(crate) fn forget(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) -> Resu
 
 /// Asks the network for a session with every relay: at the start.
 pub(crate) fn connect_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    forget_left(ctx)?;
     for (number, row) in all(ctx.kv)? {
         connect(ctx, number, &row);
     }
@@ -166,8 +197,10 @@ fn connect(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) {
     if ctx.live.sessions.contains_key(&number) {
         return;
     }
-    let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
-    ctx.live.health.entry(number).or_insert(health);
+    if ctx.live.running {
+        let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
+        ctx.live.health.entry(number).or_insert(health);
+    }
     ctx.effects.push(Effect::RelayConnect {
         relay: row.key,
         number,
@@ -201,6 +234,9 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
     };
     ctx.live.sessions.insert(number, session);
     set_health(ctx, number, &row, RelayState::Connected, None)?;
+    for command in ctx.live.checks.remove(&number).unwrap_or_default() {
+        check(ctx, number, command)?;
+    }
     let prefix = rows::key(&[&[1], &number.0.to_be_bytes()]);
     for (_, reader) in rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix, usize::MAX)? {
         if reader.registered == Some(hello.epoch) {
@@ -220,10 +256,13 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
 pub(crate) fn down(ctx: &mut Ctx<'_>, key: &PeerKey, why: String) -> Result<(), CoreError> {
     let Some((number, row)) = find(ctx.kv, key)? else { return Ok(()) };
     let asked = ctx.live.sessions.remove(&number).map(|session| session.pending);
-    for (_, (ask, _)) in asked.into_iter().flatten() {
-        if let Ask::Check(command) = ask {
-            check_failed(ctx, command, &why);
-        }
+    let asked = asked.into_iter().flatten().filter_map(|(_, (ask, _))| match ask {
+        Ask::Check(command) => Some(command),
+        _ => None,
+    });
+    let waited = ctx.live.checks.remove(&number).unwrap_or_default();
+    for command in asked.chain(waited) {
+        check_failed(ctx, command, &why);
     }
     set_health(ctx, number, &row, RelayState::Unreachable, Some(why))?;
     outbox::relay_down(ctx, number)
@@ -237,6 +276,13 @@ fn check_failed(ctx: &mut Ctx<'_>, command: u64, why: &str) {
         format_args!("the relay was added but does not answer: {why}"),
     )
     .hint("check the address and that the relay runs; kith keeps trying");
+    ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
+}
+
+fn full(ctx: &mut Ctx<'_>, command: u64) {
+    use crate::api::error::{ApiError, ErrorCode};
+    let error = ApiError::new(ErrorCode::RelayFull, "the relay was added but has no room now")
+        .hint("ask its operator for more space, or add another relay too");
     ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
 }
 

@@ -9,7 +9,7 @@ use kith_relay::protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RelayRow, Target, all, find, info, refused, relay_key};
+use super::{RelayRow, Target, all, check_failed, find, full, info, refused, relay_key};
 use crate::core::{
     CoreError, Ctx,
     history::ConvNo,
@@ -210,9 +210,13 @@ pub(crate) fn put_slot(
     Ok(true)
 }
 
-/// Asks a relay how it is, to answer a command with.
+/// Asks a relay how it is, to answer a command with: now, or once a session stands or failed.
 pub(crate) fn check(ctx: &mut Ctx<'_>, relay: RelayNo, command: u64) -> Result<(), CoreError> {
-    ask(ctx, relay, Ask::Check(command), Request::Status)
+    if ctx.live.sessions.contains_key(&relay) {
+        return ask(ctx, relay, Ask::Check(command), Request::Status);
+    }
+    ctx.live.checks.entry(relay).or_default().push(command);
+    Ok(())
 }
 
 pub(super) fn register(
@@ -291,8 +295,14 @@ pub(crate) fn reply(
             receipts::slot_stored(ctx, conversation, version, reply.is_ok())
         }
         Ask::Check(command) => {
-            let relay = info(ctx.live.health.get(&relay), &row);
-            crate::core::reply(ctx, command, &relay);
+            match reply {
+                Ok(Reply::Status(status)) if status.used_percent >= 100 => full(ctx, command),
+                Ok(_) => {
+                    let relay = info(ctx.live.health.get(&relay), &row);
+                    crate::core::reply(ctx, command, &relay);
+                }
+                Err(error) => check_failed(ctx, command, &error.to_string()),
+            }
             Ok(())
         }
         Ask::Forget => Ok(()),

@@ -1,0 +1,94 @@
+//! What a seed decides before anything happens: how many devices and relays, which faults, how much.
+//!
+//! The law: a plan is drawn from the seed alone, so a failing seed can be run again anywhere.
+
+use rand_chacha::ChaCha20Rng;
+
+use super::chance::Chance;
+
+const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Devices, each of its own user.
+    pub devices: usize,
+    /// Relays.
+    pub relays: usize,
+    /// Whether devices can reach each other directly; otherwise only by relays.
+    pub direct: bool,
+    /// Whether a relay's circuit is a way to reach a device.
+    pub circuits: bool,
+    /// Whether devices see each other on a local network.
+    pub discovery: bool,
+    /// How far each device's clock is from the true time.
+    pub skews_ms: Vec<i64>,
+    /// Shortest and longest time a frame travels.
+    pub latency_ms: (u64, u64),
+    /// Longest time a commit takes.
+    pub commit_ms: u64,
+    /// One batch in so many ends in a crash; 0: none does.
+    pub crash_one_in: u64,
+    /// One batch in so many can not be committed; 0: none.
+    pub refuse_one_in: u64,
+    /// One frame in so many is tampered with; 0: none.
+    pub tamper_one_in: u64,
+    /// One relay batch in so many ends in a crash; 0: none.
+    pub relay_crash_one_in: u64,
+    /// Whether a relay may lose all it stored.
+    pub relay_loss: bool,
+    /// Until when nothing goes wrong, so that most meet before the storm.
+    pub quiet_ms: u64,
+    /// How often something happens to streams, sessions, devices and relays.
+    pub faults: usize,
+    /// How often somebody does something.
+    pub commands: usize,
+    /// How long all this lasts before the calm.
+    pub span_ms: u64,
+}
+
+impl Plan {
+    /// What the seed says.
+    pub fn draw(rng: &mut ChaCha20Rng) -> Self {
+        let devices = [2, 2, 2, 2, 3, 3, 4][rng.below(7) as usize];
+        let (direct, relays) = match rng.below(6) {
+            0 => (true, 0),
+            1 | 2 => (false, 1 + rng.below(2) as usize),
+            _ => (true, 1 + rng.below(2) as usize),
+        };
+        let skewed = rng.one_in(3);
+        let skew = |rng: &mut ChaCha20Rng| {
+            let far = if rng.one_in(2) { YEAR_MS } else { 10_000 };
+            let size = i64::try_from(rng.below(far)).unwrap_or(0);
+            if rng.one_in(2) { size } else { -size }
+        };
+        let skews_ms = (0..devices).map(|_| if skewed { skew(rng) } else { 0 }).collect();
+        let latency_ms = match rng.below(3) {
+            0 => (1, 5),
+            1 => (5, 150),
+            _ => (20, 3_000),
+        };
+        let span_ms = [20_000, 120_000, 1_200_000, 7_200_000][rng.below(4) as usize];
+        let often =
+            |rng: &mut ChaCha20Rng, rates: &[u64]| rates[rng.below(rates.len() as u64) as usize];
+        Self {
+            devices,
+            relays,
+            direct,
+            circuits: rng.one_in(4),
+            discovery: direct && rng.one_in(3),
+            skews_ms,
+            latency_ms,
+            commit_ms: often(rng, &[1, 10, 10, 3_000]),
+            crash_one_in: often(rng, &[0, 20, 60, 200]),
+            refuse_one_in: often(rng, &[0, 0, 50]),
+            tamper_one_in: often(rng, &[0, 0, 4, 30]),
+            relay_crash_one_in: often(rng, &[0, 0, 20, 100]),
+            relay_loss: rng.one_in(3),
+            quiet_ms: if rng.one_in(3) { 0 } else { span_ms / 4 },
+            faults: rng.below(40) as usize,
+            commands: 10 + rng.below(40) as usize,
+            span_ms,
+        }
+    }
+}

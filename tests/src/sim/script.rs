@@ -1,0 +1,271 @@
+//! What people and fate do: drawn from the seed when a run begins, carried out at its time.
+
+use kith_crdt::id::{ConversationId, UserId};
+use kith_node::api::types::{Chat, Contact, Message, Request};
+
+use super::{
+    chance::Chance,
+    streams::pair,
+    words,
+    world::{Happening, World},
+};
+
+const DAY_S: u64 = 24 * 3600;
+const EMOJI: [&str; 3] = ["👍", "❤️", "🎉"];
+
+/// Something to be done at its time.
+pub(super) enum Step {
+    /// Somebody does something in one of their chats.
+    Act { device: usize },
+    /// Somebody invites another.
+    Invite { from: usize, to: usize },
+    /// Somebody accepts an invite.
+    Accept { device: usize, link: String },
+    /// Somebody adds a relay.
+    AddRelay { device: usize, relay: usize },
+    /// Something goes wrong.
+    Fault,
+    /// Two devices can reach each other again.
+    Join { pair: (usize, usize) },
+}
+
+impl World {
+    /// Who shall come to know whom: everybody, or four in a ring.
+    pub(super) fn wanted_pairs(&self) -> Vec<(usize, usize)> {
+        match self.plan.devices {
+            4 => vec![(0, 1), (1, 2), (2, 3), (0, 3)],
+            count => {
+                (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other))).collect()
+            }
+        }
+    }
+
+    pub(super) fn write_script(&mut self) {
+        let span_ms = self.plan.span_ms;
+        for (one, other) in self.wanted_pairs() {
+            let users = [one, other].map(|device| self.devices[device].user.parse::<UserId>());
+            if let [Ok(one_user), Ok(other_user)] = users {
+                let chat = ConversationId::direct(&one_user, &other_user).to_string();
+                self.model.chats.insert(chat, (one, other));
+            }
+            let latest_ms = if self.plan.quiet_ms > 0 { 2_500 } else { span_ms / 4 };
+            let early_ms = 2_000 + self.whim.below(latest_ms);
+            let (from, to) = if self.whim.one_in(2) { (one, other) } else { (other, one) };
+            self.after(early_ms, Happening::Step(Step::Invite { from, to }));
+            if self.whim.one_in(4) {
+                let later_ms = early_ms + self.whim.below(span_ms / 8);
+                self.after(later_ms, Happening::Step(Step::Invite { from: to, to: from }));
+            }
+            if self.whim.one_in(6) {
+                let later_ms = early_ms + self.whim.below(span_ms / 8);
+                self.after(later_ms, Happening::Step(Step::Invite { from, to }));
+            }
+        }
+        for device in 0..self.plan.devices {
+            let start_ms = self.whim.below(2_000);
+            self.after(start_ms, Happening::Returns { device, life: 0 });
+            for relay in 0..self.plan.relays {
+                if self.whim.one_in(2) {
+                    let latest_ms = if self.whim.one_in(4) { span_ms } else { 2_000 };
+                    let when_ms = self.whim.below(latest_ms);
+                    self.after(when_ms, Happening::Step(Step::AddRelay { device, relay }));
+                }
+            }
+        }
+        for _ in 0..self.plan.commands {
+            let device = self.whim.below(self.plan.devices as u64) as usize;
+            let when_ms =
+                self.plan.quiet_ms / 2 + self.whim.below(span_ms - self.plan.quiet_ms / 2);
+            self.after(when_ms, Happening::Step(Step::Act { device }));
+        }
+        for _ in 0..self.plan.faults {
+            let when_ms = self.plan.quiet_ms + self.whim.below(span_ms - self.plan.quiet_ms);
+            self.after(when_ms, Happening::Step(Step::Fault));
+        }
+        self.after(span_ms, Happening::Calm);
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Act { device } => self.act(device),
+            Step::Invite { from, to } => self.invite(from, to),
+            Step::Accept { device, link } => self.command(device, Request::Accept { link }),
+            Step::AddRelay { device, relay } => {
+                let addr = self.relay_address(relay);
+                let check = !self.calm && self.whim.one_in(4);
+                self.command(device, Request::RelayAdd { addr, check });
+            }
+            Step::Fault => self.fault(),
+            Step::Join { pair } => {
+                self.apart.remove(&pair);
+            }
+        }
+    }
+
+    fn invite(&mut self, from: usize, to: usize) {
+        // The last digit says for whom it is. Clocks may be two years apart.
+        let short = self.is_stormy() && self.whim.one_in(10);
+        let expires_s = if short { 20 } else { 360 * DAY_S } + to as u64;
+        self.command(from, Request::Invite { expires_s });
+    }
+
+    // ---- people -----------------------------------------------------------------------------
+
+    fn act(&mut self, device: usize) {
+        let chats: Vec<Chat> = self.asked(device, &Request::Chats {});
+        if self.plan.relays > 0 && self.whim.one_in(16) {
+            let relay = self.whim.below(self.plan.relays as u64) as usize;
+            let addr = self.relay_address(relay);
+            let request = if self.whim.one_in(2) {
+                Request::RelayAdd { addr, check: false }
+            } else {
+                Request::RelayRemove { relay: addr }
+            };
+            return self.command(device, request);
+        }
+        let Some(chat) = self.whim.pick(&chats).cloned() else { return };
+        match self.whim.below(20) {
+            0..=7 => self.write(device, &chat, 1),
+            8 => {
+                let count = self.whim.between((2, 40));
+                self.write(device, &chat, count);
+            }
+            9 | 10 => {
+                let upto = self.a_message(device, &chat).filter(|_| self.calm || chat.unread > 3);
+                let upto = upto.map(|message| message.id);
+                self.command(device, Request::MarkRead { chat: chat.id, upto });
+            }
+            11 => {
+                let contacts: Vec<Contact> = self.asked(device, &Request::Contacts {});
+                if let Some(contact) = self.whim.pick(&contacts) {
+                    let nickname = format!("{} my friend", contact.own_name);
+                    let contact = contact.user.clone();
+                    self.command(device, Request::Name { contact, nickname });
+                }
+            }
+            kind => {
+                let Some(message) = self.a_message(device, &chat) else { return };
+                self.say_about(device, message, kind);
+            }
+        }
+    }
+
+    fn write(&mut self, device: usize, chat: &Chat, count: u64) {
+        for number in 0..count {
+            let mut text = format!("{} {number} {}", words::name(device), self.whim.below(1 << 32));
+            if self.whim.one_in(50) {
+                text.push_str(&"long ".repeat(self.whim.below(13_000) as usize));
+            }
+            self.command(device, Request::Send { chat: chat.id.clone(), text });
+        }
+    }
+
+    fn say_about(&mut self, device: usize, message: Message, kind: u64) {
+        let (id, nonce) = (message.id, self.whim.below(1 << 32));
+        let request = match kind {
+            12 | 13 => Request::Reply { message: id, text: format!("re {nonce}") },
+            14 | 15 => Request::Edit { message: id, text: format!("edited {nonce}") },
+            16 => Request::Delete { message: id, for_me: self.whim.one_in(4) },
+            _ => {
+                let emoji = EMOJI[self.whim.below(3) as usize].to_owned();
+                Request::React { message: id, emoji, remove: self.whim.one_in(3) }
+            }
+        };
+        self.command(device, request);
+    }
+
+    fn a_message(&mut self, device: usize, chat: &Chat) -> Option<Message> {
+        let request = Request::Log { chat: chat.id.clone(), limit: 30, before: None };
+        let messages: Vec<Message> = self.asked(device, &request);
+        self.whim.pick(&messages).cloned()
+    }
+
+    /// The answer to a question that can not fail; empty if it does, which breaks the run.
+    pub(super) fn asked<T: serde::de::DeserializeOwned>(
+        &mut self,
+        device: usize,
+        request: &Request,
+    ) -> Vec<T> {
+        let answer = self.ask(device, request);
+        match answer.map(serde_json::from_value::<Vec<T>>) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.break_with(format!("{request:?}: {error}"));
+                Vec::new()
+            }
+            Err(error) => {
+                self.break_with(format!("{} asked {request:?}: {error:?}", words::name(device)));
+                Vec::new()
+            }
+        }
+    }
+
+    // ---- fate -------------------------------------------------------------------------------
+
+    fn fault(&mut self) {
+        let device = self.luck.below(self.devices.len() as u64) as usize;
+        match self.luck.below(10) {
+            0..=2 => {
+                let standing = self.standing_links();
+                if let Some(link) = self.luck.pick(&standing).copied() {
+                    self.cut(link);
+                }
+            }
+            3 | 4 => {
+                let standing = self.standing_sessions();
+                if let Some(session) = self.luck.pick(&standing).copied() {
+                    self.cut_session(session);
+                }
+            }
+            5 | 6 => {
+                let away_ms = self.luck.between((1_000, 1 + self.plan.span_ms / 3));
+                self.crash(device, Some(away_ms));
+            }
+            7 => {
+                let other = self.luck.below(self.devices.len() as u64) as usize;
+                let pair = pair(device, other);
+                self.apart.insert(pair);
+                let wait_ms = self.luck.between((1_000, 1 + self.plan.span_ms / 3));
+                self.after(wait_ms, Happening::Step(Step::Join { pair }));
+            }
+            _ if self.plan.relays > 0 => {
+                let relay = self.luck.below(self.plan.relays as u64) as usize;
+                let loses_all = self.plan.relay_loss && self.luck.one_in(3);
+                self.relay_crash(relay, loses_all);
+            }
+            _ => {}
+        }
+    }
+
+    /// The faults are over: everybody is online, and whoever lacks what the main job needs gets it.
+    pub(super) fn begin_calm(&mut self) {
+        self.calm = true;
+        self.note("calm", &[], || "the faults are over".to_owned());
+        self.apart.clear();
+        for relay in 0..self.relays.len() {
+            self.revive_relay(relay);
+        }
+        for device in 0..self.devices.len() {
+            let life = self.devices[device].life;
+            self.returns(device, life);
+            let relays: Vec<serde_json::Value> = self.asked(device, &Request::RelayLs {});
+            if relays.is_empty() && self.plan.relays > 0 && !self.plan.direct {
+                self.after(0, Happening::Step(Step::AddRelay { device, relay: 0 }));
+            }
+        }
+        for (one, other) in self.wanted_pairs() {
+            if !self.knows(one, other) || !self.knows(other, one) {
+                // An invite must not be over by the clock of whoever accepts it.
+                let ahead = self.plan.skews_ms[one] >= self.plan.skews_ms[other];
+                let (from, to) = if ahead { (one, other) } else { (other, one) };
+                self.after(1_000, Happening::Step(Step::Invite { from, to }));
+            }
+        }
+    }
+
+    /// Whether a device has a chat with another.
+    pub(super) fn knows(&mut self, device: usize, other: usize) -> bool {
+        let contacts: Vec<Contact> = self.asked(device, &Request::Contacts {});
+        contacts.iter().any(|contact| contact.user == self.devices[other].user)
+    }
+}

@@ -252,7 +252,7 @@ fn node_id(group: &[u8], confirmed_transcript_hash: &[u8]) -> NodeId {
 
 /// Bytes of an MLS group id: 16 random ones, then 16 that bind them to the conversation without
 /// naming it.
-fn group_id(conversation: &ConversationId, salt: &[u8; 16]) -> [u8; 32] {
+pub fn group_id(conversation: &ConversationId, salt: &[u8; 16]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("kith/group/1");
     hasher.update(&conversation.0);
     hasher.update(salt);

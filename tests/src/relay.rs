@@ -51,6 +51,9 @@ impl Relay {
         let mut command = Command::new(programs::kith_relay());
         command.arg("--data").arg(&self.folder).args(["--json", "--end-with-stdin"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]).args(&self.more);
+        if std::env::var_os("KITH_LOG").is_none() {
+            command.env("KITH_LOG", "kith_relay=debug,info,libp2p=warn");
+        }
         let process = Process::start("relay", command, &self.folder.with_extension("log"));
         let ready = process.ready();
         let text = |value: &Value| value.as_str().expect("a text").to_owned();

@@ -53,7 +53,8 @@ pub(super) async fn start(
     let peer_id = *swarm.local_peer_id();
     let mut ports = folder.ports();
     let listeners = listen(&mut swarm, config, &ports)?;
-    let listening = first_addresses(&mut swarm, &listeners).await?;
+    let sources = Sources::default();
+    let listening = first_addresses(&mut swarm, &listeners, &sources).await?;
     for (id, configured) in &listeners {
         if let Some(actual) = listening.iter().find(|(listener, _)| listener == id) {
             ports.insert(configured.to_string(), with_port_of(configured, &actual.1));
@@ -72,7 +73,6 @@ pub(super) async fn start(
         .into_iter()
         .map(|address| address.clone().with_p2p(peer_id).unwrap_or(address))
         .collect();
-    let sources = Sources::default();
     let tracker = TaskTracker::new();
     accept_streams(&mut swarm, Arc::clone(&sources), worker, stop.clone(), tracker.clone())?;
     let task = tokio::spawn(run(swarm, sources, stop, tracker));
@@ -133,10 +133,12 @@ fn listen(
     if listeners.is_empty() { Err(StartError::NoAddress { what: refused }) } else { Ok(listeners) }
 }
 
-/// Waits until every listener accepts and the addresses of all interfaces are known.
+/// Waits until every listener accepts and the addresses of all interfaces are known. Devices that
+/// wait for a relay to come back connect meanwhile: they count from the first.
 async fn first_addresses(
     swarm: &mut Swarm<Behaviour>,
     listeners: &[(ListenerId, Multiaddr)],
+    sources: &Sources,
 ) -> Result<Vec<(ListenerId, Multiaddr)>, StartError> {
     let mut found: Vec<(ListenerId, Multiaddr)> = Vec::new();
     let mut deadline = Instant::now() + Duration::from_millis(LISTEN_TIMEOUT_MS);
@@ -151,7 +153,7 @@ async fn first_addresses(
                 let address = address.map_or_else(Multiaddr::empty, |(_, address)| address.clone());
                 return Err(StartError::Listen { address, what: in_full(&error) });
             }
-            Ok(_) => {}
+            Ok(event) => note_connection(&event, sources),
             Err(_) if settling => return Ok(found),
             Err(_) => {
                 let silent = listeners.iter().find(|(id, _)| !found.iter().any(|(f, _)| f == id));
@@ -217,17 +219,25 @@ async fn run(
     }
 }
 
-fn on_event(event: SwarmEvent<BehaviourEvent>, swarm: &mut Swarm<Behaviour>, sources: &Sources) {
+/// Notes where a peer comes from, as long as it is connected.
+fn note_connection(event: &SwarmEvent<BehaviourEvent>, sources: &Sources) {
+    let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
     match event {
         SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
             let source = source_of(endpoint.get_remote_address());
-            let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = sources.entry(peer_id).or_insert((source, 0));
+            let entry = sources.entry(*peer_id).or_insert((source, 0));
             *entry = (source, entry.1 + 1);
         }
         SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-            sources.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer_id);
+            sources.remove(peer_id);
         }
+        _ => {}
+    }
+}
+
+fn on_event(event: SwarmEvent<BehaviourEvent>, swarm: &mut Swarm<Behaviour>, sources: &Sources) {
+    note_connection(&event, sources);
+    match event {
         SwarmEvent::NewListenAddr { address, .. } => {
             tracing::info!(%address, "listening");
             if !is_link_local(&address) {

@@ -10,7 +10,8 @@ use std::{cell::Cell, collections::BTreeMap, ops::Bound};
 ///
 /// Keys of *hashed* tables are only ever looked up whole: the store replaces them by a keyed hash,
 /// so ids may stand in them. Keys of *ordered* tables are scanned by range and lie on the disk as
-/// they are: they are made of local numbers only, never of ids, names or times.
+/// they are: they are made of local numbers only, never of ids or names. The one exception is the
+/// timeline, which is read by time and found by prefix: effective times and four bytes of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {

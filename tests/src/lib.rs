@@ -8,10 +8,12 @@
 //! of a process, with a deadline that fails it loudly; and no process outlives its test.
 
 pub mod follow;
+pub mod fuzz;
 pub mod person;
 pub mod process;
 pub mod programs;
 pub mod relay;
+pub mod stage;
 
 /// The longest a scenario waits for any one thing, in seconds. Two busy cores must not fail it.
 pub const PATIENCE_S: u64 = 60;

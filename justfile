@@ -18,3 +18,23 @@ deny:
 
 # The long checks: many more histories, and the dependencies.
 full: ci (sim "25000" "100000") deny
+
+# One fuzz target under libFuzzer: see docs/FUZZING.md.
+fuzz TARGET SECONDS="120":
+    mkdir -p tests/fuzz/corpus/{{TARGET}} tests/corpus/{{TARGET}}
+    KITH_FUZZ_SEEDS=tests/fuzz/corpus cargo test -q -p kith-tests --test corpus
+    KITH_FUZZ_TARGET={{TARGET}} cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none any \
+        tests/fuzz/corpus/{{TARGET}} tests/corpus/{{TARGET}} -- \
+        -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=1024 -max_len=8192
+
+# Makes a breaking input smaller.
+fuzz-shrink TARGET FILE:
+    KITH_FUZZ_TARGET={{TARGET}} cargo +nightly fuzz tmin --fuzz-dir tests/fuzz --sanitizer none any {{FILE}}
+
+# Copies the smallest inputs that together reach all that was reached into the checked-in corpus.
+fuzz-keep TARGET:
+    rm -rf tests/fuzz/kept && mkdir -p tests/fuzz/kept tests/corpus/{{TARGET}}
+    KITH_FUZZ_TARGET={{TARGET}} cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none any -- \
+        -merge=1 -max_len=1024 tests/fuzz/kept tests/corpus/{{TARGET}} tests/fuzz/corpus/{{TARGET}}
+    for file in tests/fuzz/kept/*; do \
+        cp -n "$file" "tests/corpus/{{TARGET}}/reached-$(basename "$file" | cut -c1-8)"; done

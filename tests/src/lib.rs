@@ -11,11 +11,13 @@
 
 pub mod follow;
 pub mod namespace;
+pub mod fuzz;
 pub mod person;
 pub mod process;
 pub mod programs;
 pub mod relay;
 pub mod sim;
+pub mod stage;
 
 /// The longest a scenario waits for any one thing, in seconds. Two busy cores must not fail it.
 pub const PATIENCE_S: u64 = 60;

@@ -30,3 +30,15 @@ pub mod types;
 
 /// The version of this API, raised when something published changes its meaning.
 pub const API_VERSION: u32 = 1;
+
+/// The request in one line of a connection; `None` if the line subscribes to events. The error is
+/// what the line is answered with.
+pub fn request_of(line: &[u8]) -> Result<Option<types::Request>, error::ApiError> {
+    match rpc::parse(line) {
+        Ok(incoming) => Ok(match incoming.call {
+            rpc::Call::Request(request) => Some(request),
+            rpc::Call::Subscribe { .. } => None,
+        }),
+        Err(refusal) => Err(refusal.error),
+    }
+}

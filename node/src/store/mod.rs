@@ -29,13 +29,10 @@ use redb::{
     TableError, WriteTransaction, backends::FileBackend,
 };
 
+use self::guard::{Health, guarded, is_full};
 pub use self::{
     guard::guarding,
-    seal::{KEY_BYTES, ProfileKey, fill_random},
-};
-use self::{
-    guard::{Health, guarded, is_full},
-    seal::{SALT_BYTES, Sealer},
+    seal::{KEY_BYTES, ProfileKey, SALT_BYTES, Sealer, fill_random},
 };
 use crate::{
     api::error::{ApiError, ErrorCode},

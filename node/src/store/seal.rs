@@ -27,7 +27,7 @@ use crate::kv::{KvError, Table};
 /// Length of a [`ProfileKey`] and of keys derived from it.
 pub const KEY_BYTES: usize = 32;
 /// Length of the salt that makes two stores under one profile key unrelated.
-pub(super) const SALT_BYTES: usize = 16;
+pub const SALT_BYTES: usize = 16;
 
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
@@ -70,7 +70,7 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), KvError> {
 }
 
 /// Seals values and hashes keys of one store.
-pub(super) struct Sealer {
+pub struct Sealer {
     seal_key: Zeroizing<[u8; KEY_BYTES]>,
     key_hash_key: Zeroizing<[u8; KEY_BYTES]>,
     schema: u32,
@@ -78,7 +78,7 @@ pub(super) struct Sealer {
 
 impl Sealer {
     /// The sealer of the store with this salt and schema.
-    pub(super) fn new(key: &ProfileKey, salt: &[u8; SALT_BYTES], schema: u32) -> Self {
+    pub fn new(key: &ProfileKey, salt: &[u8; SALT_BYTES], schema: u32) -> Self {
         Self {
             seal_key: derive("kith/store/1/seal", key, salt),
             key_hash_key: derive("kith/store/1/keys", key, salt),
@@ -87,7 +87,7 @@ impl Sealer {
     }
 
     /// The key as it lies on the disk.
-    pub(super) fn stored_key(&self, table: Table, key: &[u8]) -> Vec<u8> {
+    pub fn stored_key(&self, table: Table, key: &[u8]) -> Vec<u8> {
         if !table.hashed() {
             return key.to_vec();
         }
@@ -99,12 +99,7 @@ impl Sealer {
     }
 
     /// Seals a value for its place.
-    pub(super) fn seal(
-        &self,
-        table: &str,
-        stored_key: &[u8],
-        value: &[u8],
-    ) -> Result<Vec<u8>, KvError> {
+    pub fn seal(&self, table: &str, stored_key: &[u8], value: &[u8]) -> Result<Vec<u8>, KvError> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce)?;
         let aad = self.associated_data(PROFILE_KEY_ID, table, stored_key);
@@ -120,7 +115,7 @@ impl Sealer {
     }
 
     /// Opens a value sealed for this place.
-    pub(super) fn open(
+    pub fn open(
         &self,
         table: &'static str,
         stored_key: &[u8],

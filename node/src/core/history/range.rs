@@ -109,7 +109,8 @@ impl History<'_> {
         }
         let Some((no, row)) = self.log_by_id(conv, log)? else { return Ok(None) };
         let mut entries = self.run(conv, no, &row, from_seq, bytes_max)?;
-        if entries.is_empty() {
+        // Peers ask for any number: nothing is computed with one beyond the chain.
+        if entries.is_empty() && from_seq < row.chain {
             // The rest of a segment closed early is unused.
             let next = (from_seq / SEGMENT_ENTRIES + 1) * SEGMENT_ENTRIES;
             entries = self.run(conv, no, &row, next, bytes_max)?;

@@ -238,6 +238,10 @@ impl History<'_> {
         from_seq: u64,
         limit: usize,
     ) -> Result<Vec<Verified>, KvError> {
+        // Peers ask for any number; beyond the chain there is nothing to compute with.
+        if from_seq >= row.chain {
+            return Ok(Vec::new());
+        }
         let from = row.place(from_seq);
         if from.segment() < row.sealed {
             let entries = self.sealed(conv, no, row, from.segment())?;

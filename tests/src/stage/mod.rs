@@ -1,0 +1,365 @@
+//! A stage: a few real cores and relay engines, whose every step a test decides.
+//!
+//! The simulator draws what happens from a seed; here a test says it: who is reachable, which relay
+//! answers, what a hostile device sends. Time stands still unless it is told to pass. The law: a
+//! core's changes are applied before its effects, as the driver does.
+
+mod hosts;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use kith_node::{
+    api::{
+        error::ApiError,
+        types::{Event, Message, Request},
+    },
+    core::{
+        Core,
+        io::{Effect, Input, PeerKey},
+        is_query,
+        me::Me,
+    },
+    kv::{Changes, KvError, MemoryKv, Overlay},
+};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use serde_json::Value;
+
+pub use self::hosts::Host;
+
+/// When a stage begins, Unix milliseconds.
+pub const BEGIN_MS: u64 = 1_760_000_000_000;
+
+/// Steps without time passing after which a stage is said to run in circles.
+const STEPS_MAX: usize = 200_000;
+
+/// A device on the stage.
+pub struct Device {
+    /// Its storage.
+    pub kv: MemoryKv,
+    /// Its core.
+    pub core: Core,
+    /// Its random numbers.
+    pub rng: ChaCha20Rng,
+    /// Its transport key.
+    pub transport: PeerKey,
+    /// Whether it is switched on.
+    pub on: bool,
+    /// What it told programs.
+    pub events: Vec<Event>,
+    /// Inputs it handled.
+    pub inputs: u64,
+    /// Frames it sent to peers.
+    pub frames: u64,
+    /// Relays it wants sessions with.
+    pub wanted: BTreeMap<PeerKey, String>,
+    wake_at: Option<u64>,
+    commands: u64,
+    answers: BTreeMap<u64, Result<Value, ApiError>>,
+}
+
+/// See the module.
+pub struct Stage {
+    /// The time, Unix milliseconds.
+    pub now_ms: u64,
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// The relays.
+    pub hosts: Vec<Host>,
+    /// Pairs (lower first) that can not reach each other directly.
+    pub apart: BTreeSet<(usize, usize)>,
+    /// Whether no device reaches any other directly.
+    pub all_apart: bool,
+    links: BTreeSet<(usize, usize)>,
+    agenda: VecDeque<(usize, Input)>,
+}
+
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl Stage {
+    /// Devices of so many users, one each, switched on.
+    pub fn new(devices: usize) -> Self {
+        let mut stage = Self {
+            now_ms: BEGIN_MS,
+            devices: Vec::new(),
+            hosts: Vec::new(),
+            apart: BTreeSet::new(),
+            all_apart: false,
+            links: BTreeSet::new(),
+            agenda: VecDeque::new(),
+        };
+        for number in 0..devices {
+            stage.devices.push(Device::new(number as u64));
+            stage.start(number);
+        }
+        stage.settle();
+        stage
+    }
+
+    /// Switches a device on, as after a restart: what lay in memory is gone.
+    pub fn start(&mut self, device: usize) {
+        let one = &mut self.devices[device];
+        one.core = Core::open(&one.kv).expect("memory does not fail").expect("it was set up");
+        one.on = true;
+        one.wake_at = None;
+        let addresses = vec![format!("/ip4/10.0.0.{}/tcp/4001", device + 1)];
+        self.agenda.push_back((device, Input::Listening { addresses }));
+    }
+
+    /// Switches a device off: its links and sessions end.
+    pub fn stop(&mut self, device: usize) {
+        self.devices[device].on = false;
+        self.devices[device].wanted.clear();
+        self.agenda.retain(|(other, _)| *other != device);
+        for link in self.links.clone() {
+            if link.0 == device || link.1 == device {
+                self.cut(link.0, link.1);
+            }
+        }
+        for host in 0..self.hosts.len() {
+            self.end_session(host, device);
+        }
+    }
+
+    /// Ends the link between two devices, if there is one.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&pair(a, b)) {
+            for (device, other) in [(a, b), (b, a)] {
+                let peer = self.devices[other].transport;
+                self.queue(device, Input::PeerDown { peer });
+            }
+        }
+    }
+
+    /// Lets two devices reach each other no more.
+    pub fn part(&mut self, a: usize, b: usize) {
+        self.apart.insert(pair(a, b));
+        self.cut(a, b);
+    }
+
+    /// Lets two devices reach each other again, at once.
+    pub fn meet(&mut self, a: usize, b: usize) {
+        self.apart.remove(&pair(a, b));
+        self.all_apart = false;
+        self.link(a, b);
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        if self.devices[a].on && self.devices[b].on && self.links.insert(pair(a, b)) {
+            for (device, other) in [(a, b), (b, a)] {
+                let peer = self.devices[other].transport;
+                self.queue(device, Input::PeerUp { peer });
+            }
+        }
+    }
+
+    /// Whether two devices have a stream.
+    pub fn linked(&self, a: usize, b: usize) -> bool {
+        self.links.contains(&pair(a, b))
+    }
+
+    /// Queues an input; nothing reaches a device that is off.
+    pub fn queue(&mut self, device: usize, input: Input) {
+        if self.devices[device].on {
+            self.agenda.push_back((device, input));
+        }
+    }
+
+    /// Does all there is to do until nothing is left but waiting.
+    pub fn settle(&mut self) {
+        for _ in 0..STEPS_MAX {
+            if let Some((device, input)) = self.agenda.pop_front() {
+                self.handle(device, input);
+                continue;
+            }
+            let now_ms = self.now_ms;
+            let due = |one: &Device| one.on && one.wake_at.is_some_and(|at_ms| at_ms <= now_ms);
+            let Some(device) = self.devices.iter().position(due) else { return };
+            self.devices[device].wake_at = None;
+            self.handle(device, Input::Wake);
+        }
+        panic!("the stage runs in circles");
+    }
+
+    /// Lets time pass, with all that becomes due in it.
+    pub fn pass(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        loop {
+            self.settle();
+            let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();
+            match next {
+                Some(at_ms) if at_ms <= end_ms => self.now_ms = self.now_ms.max(at_ms),
+                _ => break,
+            }
+        }
+        self.now_ms = end_ms;
+        self.settle();
+    }
+
+    /// One input at one device, and its effects.
+    pub fn handle(&mut self, device: usize, input: Input) {
+        if !self.devices[device].on {
+            return;
+        }
+        let step = self.devices[device].step(self.now_ms, input).expect("memory does not fail");
+        for effect in step {
+            self.perform(device, effect);
+        }
+    }
+
+    fn perform(&mut self, device: usize, effect: Effect) {
+        match effect {
+            Effect::PeerSend { peer, bytes } => {
+                self.devices[device].frames += 1;
+                let from = self.devices[device].transport;
+                if let Some(other) = self.by_transport(&peer)
+                    && self.linked(device, other)
+                {
+                    self.queue(other, Input::PeerFrame { peer: from, bytes });
+                }
+            }
+            Effect::Dial { peer, .. } => match self.by_transport(&peer) {
+                Some(other)
+                    if self.devices[other].on
+                        && !self.all_apart
+                        && !self.apart.contains(&pair(device, other)) =>
+                {
+                    self.link(device, other);
+                }
+                _ => self.queue(device, Input::DialFailed { peer }),
+            },
+            Effect::RelayConnect { relay, address, .. } => {
+                self.devices[device].wanted.insert(relay, address);
+                self.begin_session(device, &relay);
+            }
+            Effect::RelayDisconnect { relay } => {
+                self.devices[device].wanted.remove(&relay);
+                if let Some(host) = self.hosts.iter().position(|host| host.key() == relay) {
+                    self.end_session(host, device);
+                }
+            }
+            Effect::RelaySend { relay, request, body } => {
+                self.ask_relay(device, &relay, request, body);
+            }
+            Effect::Reply { id, result } => {
+                self.devices[device].answers.insert(id, result);
+            }
+            Effect::Event(event) => self.devices[device].events.push(event),
+            Effect::WakeAt(at_ms) => {
+                let wake = &mut self.devices[device].wake_at;
+                *wake = Some(wake.map_or(at_ms, |other| other.min(at_ms)));
+            }
+        }
+    }
+
+    fn by_transport(&self, peer: &PeerKey) -> Option<usize> {
+        self.devices.iter().position(|one| one.transport == *peer)
+    }
+
+    /// A program's request. A command's answer is waited for, as far as it comes without time.
+    pub fn ask(&mut self, device: usize, request: Request) -> Result<Value, ApiError> {
+        let now_ms = self.now_ms;
+        let one = &mut self.devices[device];
+        if is_query(&request) {
+            return one.core.query(now_ms, &one.kv, &request);
+        }
+        one.commands += 1;
+        let id = one.commands;
+        self.handle(device, Input::Command { id, request });
+        self.settle();
+        self.devices[device].answers.remove(&id).expect("a command is answered")
+    }
+
+    /// Makes two devices contacts, by an invite of the first.
+    pub fn befriend(&mut self, a: usize, b: usize) {
+        let invite = self.ask(a, Request::Invite { expires_s: 3600 }).expect("an invite is made");
+        let link = invite["link"].as_str().expect("it has a link").to_owned();
+        self.ask(b, Request::Accept { link }).expect("it is accepted");
+        self.pass(5_000);
+        for (device, other) in [(a, b), (b, a)] {
+            let name = Device::name(other);
+            let found = self.ask(device, Request::Chats {}).expect("chats are listed");
+            let found = found.as_array().is_some_and(|all| all.iter().any(|c| c["name"] == name));
+            assert!(found, "{name} is no contact");
+        }
+    }
+
+    /// Sends a text; returns its id.
+    pub fn send(&mut self, from: usize, to: usize, text: &str) -> String {
+        let request = Request::Send { chat: Device::name(to), text: text.to_owned() };
+        let sent = self.ask(from, request).expect("a text can be sent");
+        sent["id"].as_str().expect("it has an id").to_owned()
+    }
+
+    /// The state of a message as a device shows it.
+    pub fn state(&mut self, device: usize, message: &str) -> String {
+        let request = Request::Message { message: message.to_owned() };
+        let found = self.ask(device, request).expect("the message is there");
+        found["state"].as_str().expect("it has a state").to_owned()
+    }
+
+    /// All texts of a chat with another device, oldest first.
+    pub fn texts(&mut self, device: usize, with: usize) -> Vec<String> {
+        let request = Request::Log { chat: Device::name(with), limit: 1000, before: None };
+        let log = self.ask(device, request).expect("the chat is there");
+        let messages: Vec<Message> = serde_json::from_value(log).expect("messages decode");
+        messages.into_iter().filter_map(|message| message.text).collect()
+    }
+
+    /// Adds a relay as a device's own.
+    pub fn add_relay(&mut self, device: usize, host: usize) {
+        let addr = self.hosts[host].address();
+        self.ask(device, Request::RelayAdd { addr, check: false }).expect("a relay is added");
+    }
+}
+
+impl Device {
+    fn new(number: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(1000 + number);
+        let mut kv = MemoryKv::default();
+        let mut overlay = Overlay::new(&kv);
+        Me::create(&mut overlay, &mut rng, BEGIN_MS, &Self::name(number as usize))
+            .expect("memory does not fail");
+        let changes = overlay.into_changes();
+        kv.apply(changes);
+        let core = Core::open(&kv).expect("memory does not fail").expect("it was set up");
+        let transport = core.me().secrets.transport_public();
+        Self {
+            kv,
+            core,
+            rng,
+            transport,
+            on: false,
+            events: Vec::new(),
+            inputs: 0,
+            frames: 0,
+            wanted: BTreeMap::new(),
+            wake_at: None,
+            commands: 0,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// What the device's user goes by.
+    pub fn name(number: usize) -> String {
+        format!("user-{number}")
+    }
+
+    /// One input; what it changed is applied.
+    pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, KvError> {
+        self.inputs += 1;
+        let step = self.core.handle(now_ms, &mut self.rng, &self.kv, input)?;
+        self.kv.apply(step.changes);
+        Ok(step.effects)
+    }
+
+    /// Runs something over the storage and keeps what it changed.
+    pub fn change<T>(&mut self, part: impl FnOnce(&mut Overlay<'_>, &mut ChaCha20Rng) -> T) -> T {
+        let mut overlay = Overlay::new(&self.kv);
+        let result = part(&mut overlay, &mut self.rng);
+        let changes: Changes = overlay.into_changes();
+        self.kv.apply(changes);
+        result
+    }
+}

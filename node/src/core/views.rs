@@ -67,7 +67,7 @@ pub(crate) fn answer(view: &View<'_>, request: &Request) -> Result<Value, ApiErr
             json(&found.ok_or_else(|| unknown_message(message))?)
         }
         Request::Idle {} => json(&view.idle()?),
-        Request::Events { after } => json(&events::page(view.kv, *after)?),
+        Request::Events { after } => json(&events::page(view, *after)?),
         Request::RelayLs {} => json(&view.relays()?),
         Request::Verify { contact, mark: None } => {
             let (_, row) = view.contact(contact)?;
@@ -252,7 +252,12 @@ impl View<'_> {
         rows.into_iter().map(|row| self.shown(conversation, row, &mut names)).collect()
     }
 
-    fn message(&self, conversation: ConvNo, id: &EntryId) -> Result<Option<Message>, ApiError> {
+    /// A message as the API shows it.
+    pub(crate) fn message(
+        &self,
+        conversation: ConvNo,
+        id: &EntryId,
+    ) -> Result<Option<Message>, ApiError> {
         let row = self.history().message(id)?;
         row.map(|row| self.shown(conversation, row, &mut BTreeMap::new())).transpose()
     }

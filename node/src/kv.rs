@@ -17,6 +17,8 @@ use std::{cell::Cell, collections::BTreeMap, ops::Bound};
 pub enum Table {
     /// Hashed. Single values by name: identity, profile name, counters.
     Meta,
+    /// Hashed. Secrets by name that will be forgotten: the root seed until its words are safe.
+    Secrets,
     /// Hashed. From any id (conversation, log, entry, device) to local numbers.
     Index,
     /// Ordered. Conversations by number.
@@ -59,8 +61,9 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 20] = [
+    pub const ALL: [Table; 21] = [
         Table::Meta,
+        Table::Secrets,
         Table::Index,
         Table::Conversations,
         Table::Contacts,
@@ -84,13 +87,30 @@ impl Table {
 
     /// Whether the store replaces keys by their keyed hash; such tables can not be scanned.
     pub fn hashed(self) -> bool {
-        matches!(self, Table::Meta | Table::Index | Table::Aggregates)
+        matches!(self, Table::Meta | Table::Secrets | Table::Index | Table::Aggregates)
+    }
+
+    /// Whether a value that was removed or replaced must never be opened again, by anybody.
+    ///
+    /// These are texts, and keys that open what once travelled. What the other tables hold is
+    /// either kept for good or names nothing but numbers, ids and times.
+    pub fn erasable(self) -> bool {
+        matches!(
+            self,
+            Table::Secrets
+                | Table::Bodies
+                | Table::Pending
+                | Table::Invites
+                | Table::Channels
+                | Table::Mls
+        )
     }
 
     /// The table's name on disk, part of each value's associated data.
     pub fn name(self) -> &'static str {
         match self {
             Table::Meta => "meta",
+            Table::Secrets => "secrets",
             Table::Index => "index",
             Table::Conversations => "conversations",
             Table::Contacts => "contacts",

@@ -102,6 +102,15 @@ pub const RELAY_LEFT_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Items a relay may push before they are acknowledged.
 pub const RELAY_WINDOW_ITEMS: u32 = 256;
 
+// ---- erasure ----------------------------------------------------------------------------------
+
+/// How long after a deletion what was deleted becomes unreadable, while a node runs.
+pub const ERASE_AFTER_MS: u64 = 2_000;
+/// The pause after that failed, as on a full disk.
+pub const ERASE_RETRY_MS: u64 = 30_000;
+/// Leaves of the key tree that get fresh keys in one transaction.
+pub const ERASE_LEAVES_MAX: usize = 256;
+
 // ---- local programs ---------------------------------------------------------------------------
 
 /// Events kept for programs that were away.

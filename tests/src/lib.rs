@@ -10,8 +10,8 @@
 //! The seeded simulator ([`sim`]) runs the same core without processes, in virtual time.
 
 pub mod follow;
-pub mod namespace;
 pub mod fuzz;
+pub mod namespace;
 pub mod person;
 pub mod process;
 pub mod programs;

@@ -21,12 +21,12 @@ use super::{
     },
     live::Timer,
     me::Me,
-    outbox, views,
+    outbox,
 };
 use crate::{
     api::{
         error::{ApiError, ErrorCode},
-        types::{EventKind, MessageChange},
+        types::MessageChange,
     },
     kv::{KvError, KvRead},
 };
@@ -149,10 +149,7 @@ pub(crate) fn append(
 /// Hides a message on our own devices only.
 pub(crate) fn hide(ctx: &mut Ctx<'_>, conversation: ConvNo, id: &EntryId) -> Result<(), CoreError> {
     with_history(ctx, |history| history.hide(conversation, id))?;
-    if let Some(message) = views::message(ctx, conversation, id)? {
-        events::emit(ctx, EventKind::Message { change: MessageChange::Deleted, message })?;
-    }
-    Ok(())
+    events::emit_message(ctx, MessageChange::Deleted, conversation, *id)
 }
 
 /// What follows when entries were applied: governance learns its operations, entries that waited
@@ -183,9 +180,7 @@ pub(crate) fn follow(
     );
     for id in changed {
         let change = changes.get(id).copied().unwrap_or(MessageChange::New);
-        if let Some(message) = views::message(ctx, conversation, id)? {
-            events::emit(ctx, EventKind::Message { change, message })?;
-        }
+        events::emit_message(ctx, change, conversation, *id)?;
     }
     if governed {
         learn_governance(ctx, conversation, applied)?;

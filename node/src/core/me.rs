@@ -69,7 +69,7 @@ impl Me {
             device_list: vec![certificate],
         };
         rows::put(kv, Table::Meta, ME, &row)?;
-        kv.put(Table::Meta, ROOT, root.seed().expose())?;
+        kv.put(Table::Secrets, ROOT, root.seed().expose())?;
         Ok(root)
     }
 
@@ -108,9 +108,9 @@ pub(crate) fn addresses(kv: &dyn KvRead) -> Result<Vec<String>, KvError> {
 
 /// The root key, as long as its words were not confirmed.
 pub fn root(kv: &dyn KvRead) -> Result<Option<RootKey>, KvError> {
-    let Some(seed) = kv.get(Table::Meta, ROOT)?.map(Zeroizing::new) else { return Ok(None) };
+    let Some(seed) = kv.get(Table::Secrets, ROOT)?.map(Zeroizing::new) else { return Ok(None) };
     let seed = <[u8; 32]>::try_from(seed.as_slice()).map_err(|_| KvError::Damaged {
-        table: Table::Meta.name(),
+        table: Table::Secrets.name(),
         what: "the root seed has the wrong length".to_owned(),
     })?;
     Ok(Some(RootKey::from_seed(crate::identity::Secret32::from_bytes(seed))))
@@ -118,5 +118,5 @@ pub fn root(kv: &dyn KvRead) -> Result<Option<RootKey>, KvError> {
 
 /// Forgets the root seed: the words on paper are the only copy from now on.
 pub fn forget_root(kv: &mut dyn Kv) -> Result<(), KvError> {
-    kv.delete(Table::Meta, ROOT)
+    kv.delete(Table::Secrets, ROOT)
 }

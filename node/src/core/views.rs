@@ -26,8 +26,8 @@ use crate::{
         API_VERSION,
         error::{ApiError, Candidate, ErrorCode},
         types::{
-            Chat, ChatKind, DeviceState, EventKind, EventPage, Idle, Info, Member, Message,
-            MessageKind, Reaction, RelayInfo, Request, State, Status, Verify,
+            Chat, ChatKind, DeviceState, EventKind, Idle, Info, Member, Message, MessageKind,
+            Reaction, RelayInfo, Request, State, Status, Verify,
         },
     },
     identity::safety,
@@ -67,7 +67,7 @@ pub(crate) fn answer(view: &View<'_>, request: &Request) -> Result<Value, ApiErr
             json(&found.ok_or_else(|| unknown_message(message))?)
         }
         Request::Idle {} => json(&view.idle()?),
-        Request::Events { after } => json(&view.events(*after)?),
+        Request::Events { after } => json(&events::page(view, *after)?),
         Request::RelayLs {} => json(&view.relays()?),
         Request::Verify { contact, mark: None } => {
             let (_, row) = view.contact(contact)?;
@@ -252,7 +252,12 @@ impl View<'_> {
         rows.into_iter().map(|row| self.shown(conversation, row, &mut names)).collect()
     }
 
-    fn message(&self, conversation: ConvNo, id: &EntryId) -> Result<Option<Message>, ApiError> {
+    /// A message as the API shows it.
+    pub(crate) fn message(
+        &self,
+        conversation: ConvNo,
+        id: &EntryId,
+    ) -> Result<Option<Message>, ApiError> {
         let row = self.history().message(id)?;
         row.map(|row| self.shown(conversation, row, &mut BTreeMap::new())).transpose()
     }
@@ -317,21 +322,6 @@ impl View<'_> {
             reactions,
             state,
         })
-    }
-
-    /// Events of the journal. It keeps no texts: they are those of now, and none where a message was
-    /// deleted since.
-    fn events(&self, after: u64) -> Result<EventPage, ApiError> {
-        let mut page = events::page(self.kv, after)?;
-        for event in &mut page.events {
-            let EventKind::Message { message, .. } = &mut event.kind else { continue };
-            let Ok(id) = message.id.parse::<EntryId>() else { continue };
-            let Some((conversation, _)) = self.history().place(&id)? else { continue };
-            if let Some(now) = self.message(conversation, &id)? {
-                *message = now;
-            }
-        }
-        Ok(page)
     }
 
     /// How far an own message got: the weakest over the other users, each by its furthest device.

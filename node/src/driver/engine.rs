@@ -4,7 +4,7 @@
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
@@ -67,7 +67,9 @@ pub(super) fn start(machine: Machine, outlet: Box<dyn Outlet>) -> std::io::Resul
     let (jobs, receiver) = channel();
     let (events, _) = broadcast::channel(limits::EVENTS_QUEUED);
     let handle = Handle { jobs, events: events.clone() };
-    let engine = Engine { machine, outlet, events, wake_at: None };
+    // What a crash left undone is erased at once.
+    let erase_at = Some(Instant::now());
+    let engine = Engine { machine, outlet, events, wake_at: None, erase_at };
     std::thread::Builder::new()
         .name("kith-core".to_owned())
         .spawn(move || engine.run(&receiver))?;
@@ -79,6 +81,8 @@ struct Engine {
     outlet: Box<dyn Outlet>,
     events: broadcast::Sender<Event>,
     wake_at: Option<u64>,
+    /// When what was deleted is to be made unreadable. Not by the clock, which may be set.
+    erase_at: Option<Instant>,
 }
 
 impl Engine {
@@ -114,6 +118,13 @@ impl Engine {
                 }
             }
             drop(permits);
+            if self.machine.has_stale() {
+                // Not put off by what comes after: the first deletion waits no longer than the last.
+                let after = Duration::from_millis(limits::ERASE_AFTER_MS);
+                if *self.erase_at.get_or_insert_with(|| Instant::now() + after) <= Instant::now() {
+                    self.erase();
+                }
+            }
             if let Some(done) = stop {
                 drop(self);
                 let _ = done.send(());
@@ -135,12 +146,28 @@ impl Engine {
         }
     }
 
+    /// Makes a part of what was deleted unreadable; the next part follows after the next batch.
+    fn erase(&mut self) {
+        self.erase_at = match self.machine.erase() {
+            Ok(true) => Some(Instant::now()),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(%error, "what was deleted is not unreadable yet");
+                Some(Instant::now() + Duration::from_millis(limits::ERASE_RETRY_MS))
+            }
+        };
+    }
+
     /// How long to wait for a job. Bounded, as the clock may be set meanwhile.
     fn patience(&self) -> Duration {
         let wait_ms = match self.wake_at {
             Some(at_ms) => at_ms.saturating_sub(self.machine.now_ms()),
             None => limits::CLOCK_LOOK_MS,
         };
-        Duration::from_millis(wait_ms.min(limits::CLOCK_LOOK_MS))
+        let wait = Duration::from_millis(wait_ms.min(limits::CLOCK_LOOK_MS));
+        match self.erase_at {
+            Some(at) => wait.min(at.saturating_duration_since(Instant::now())),
+            None => wait,
+        }
     }
 }

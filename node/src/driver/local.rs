@@ -32,6 +32,7 @@ impl Local {
 
     fn run(&self, request: Request) -> Result<serde_json::Value, ApiError> {
         let (answer, mut result) = oneshot::channel();
+        // What the command deleted becomes unreadable when the store is closed.
         self.machine().run(vec![Job::Call(request, answer)]);
         result.try_recv().unwrap_or_else(|_| Err(ApiError::not_running("this")))
     }

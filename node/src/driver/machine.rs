@@ -77,6 +77,16 @@ impl Machine {
         &self.store
     }
 
+    /// Whether something was deleted or replaced that is to be made unreadable.
+    pub(super) fn has_stale(&self) -> bool {
+        self.store.has_stale()
+    }
+
+    /// Makes a part of it unreadable; tells whether there may be more.
+    pub(super) fn erase(&self) -> Result<bool, KvError> {
+        self.store.erase()
+    }
+
     /// The time now.
     pub(super) fn now_ms(&self) -> u64 {
         clock::now_ms()

@@ -3,6 +3,7 @@
 //! ```text
 //! PROFILE/            0700
 //!   store.redb        the sealed store
+//!   store.erasure     0600, the key that is overwritten when something is deleted
 //!   key               0600, the key that opens it (or key.sealed, under a passphrase)
 //!   api.sock          0600, while a node is running
 //! ```

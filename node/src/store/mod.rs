@@ -3,40 +3,66 @@
 //! ```text
 //! redb table      key                           value
 //! header          "schema" | "salt" | "check"   4 bytes LE | 16 bytes | sealed "kith"
+//!                 "erasure"                     generation of the root key, 8 bytes LE
+//! erasure         level, index                  a node of the key tree (see `tree`)
+//!                 0xfe, leaf                    nothing: the leaf is stale
 //! one per Table   as given, or its keyed hash   sealed (see `seal`)
 //! ```
 //!
 //! The pages themselves are not encrypted (a torn write would lose them all); each value is, for
 //! its place. What the rows mean is the core's business.
 //!
+//! # Erasure
+//!
+//! redb never overwrites: what was removed or replaced stays in free pages for as long as nothing
+//! else needs them. So each value of an [erasable](Table::erasable) table has a key of its own.
+//! The transaction that removes or replaces the value takes the key out of its leaf of the key tree
+//! and lists the leaf as stale; [`Store::erase`] gives stale leaves, and all above them up to the
+//! root, fresh keys, and overwrites the root key, which lies in a file of its own beside the store.
+//! From then on neither the profile key nor both files together open what was erased. A running
+//! node does this [`ERASE_AFTER_MS`](crate::limits::ERASE_AFTER_MS) after the first such commit, and
+//! whoever closes a store does it then; after a crash it is the first thing done.
+//!
+//! What it can not do: forget what a copy of the folder made before still holds, or overwrite what
+//! a copy-on-write file system or a flash disk's own remapping keeps of the old erasure file.
+//!
 //! The law: what [`Txn::commit`] returned `Ok` for survives any crash, and what failed left the
 //! store as it was.
 
+mod erasure;
 mod guard;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod txn;
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering},
 };
 
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError, WriteTransaction, backends::FileBackend,
+    Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition,
+    backends::FileBackend,
 };
 
-use self::guard::{Health, guarded, is_full};
+use self::{
+    erasure::{ErasureFile, Root},
+    guard::{guarded, is_full},
+    txn::Shared,
+};
 pub use self::{
     guard::guarding,
     seal::{KEY_BYTES, ProfileKey, SALT_BYTES, Sealer, fill_random},
+    txn::{Snapshot, Txn},
 };
 use crate::{
     api::error::{ApiError, ErrorCode},
-    kv::{Changes, Kv, KvError, KvRead, Row, Table},
+    kv::{Changes, KvError},
+    limits,
 };
 
 /// The schema this version reads and writes.
@@ -46,6 +72,7 @@ const CACHE_BYTES: usize = 32 << 20;
 
 const HEADER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("header");
 const HEADER_NAME: &str = "header";
+const GENERATION: &str = "erasure";
 const CHECK: &[u8] = b"kith";
 
 /// Why a store could not be opened.
@@ -69,6 +96,21 @@ pub enum StoreError {
         /// The schema found.
         found: u32,
     },
+    /// The erasure file is not there.
+    #[error(
+        "the profile's erasure file is missing ({}): without it no text and no conversation in \
+         this profile can be opened any more", .0.display()
+    )]
+    ErasureMissing(PathBuf),
+    /// The erasure file is not of this store, or of another moment of it.
+    #[error(
+        "the profile's erasure file does not belong to its store: without the right one no text \
+         and no conversation in this profile can be opened any more"
+    )]
+    ErasureForeign,
+    /// There is an erasure file without its store.
+    #[error("there is no store here, but the erasure file of one ({})", .0.display())]
+    StoreGone(PathBuf),
     /// It is not, or no more, a store.
     #[error("the profile's store is damaged: {0}")]
     Damaged(String),
@@ -99,6 +141,14 @@ impl From<StoreError> for ApiError {
             StoreError::TooNew { .. } => {
                 (ErrorCode::StoreTooNew, "update kith; nothing was changed")
             }
+            StoreError::ErasureMissing(_) | StoreError::ErasureForeign => (
+                ErrorCode::StoreDamaged,
+                "nothing was changed: put store.redb and store.erasure back together, from one copy of the folder",
+            ),
+            StoreError::StoreGone(_) => (
+                ErrorCode::ProfileExists,
+                "put its store.redb back, or remove the file if that profile is gone for good",
+            ),
             StoreError::Damaged(_) => (
                 ErrorCode::StoreDamaged,
                 "nothing was changed: keep the folder, and put a copy of it from a backup in its place if you have one",
@@ -110,6 +160,26 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<KvError> for StoreError {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::DiskFull => StoreError::DiskFull,
+            KvError::Io(what) => StoreError::Io(what),
+            damaged @ KvError::Damaged { .. } => StoreError::Damaged(damaged.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for KvError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DiskFull => KvError::DiskFull,
+            StoreError::Damaged(what) => KvError::Damaged { table: "file", what },
+            other => KvError::Io(other.to_string()),
+        }
+    }
+}
+
 type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// A profile's store. One process has it open; within it there are any number of snapshots and one
@@ -118,29 +188,40 @@ pub struct Store {
     opener: Opener,
     /// None only after a fault, until it is opened anew.
     database: RwLock<Option<Database>>,
-    sealer: Arc<Sealer>,
-    health: Arc<Health>,
+    /// Locked while the root key changes, so that a transaction gets the one it lies under.
+    erasure: Mutex<Erasure>,
+    shared: Arc<Shared>,
+}
+
+struct Erasure {
+    file: ErasureFile,
+    root: Root,
 }
 
 impl Store {
-    /// Makes the file `path` with `initial` rows in it. It appears complete or not at all.
+    /// Makes the file `path` with `initial` rows in it, and its erasure file beside it. The store
+    /// appears complete or not at all.
     pub fn create(path: &Path, key: &ProfileKey, initial: Changes) -> Result<Self, StoreError> {
         if path.exists() {
             return Err(StoreError::Exists);
         }
         let unfinished = path.with_extension("new");
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
-            _ => {}
+        let beside = erasure_path(path);
+        // A creation that was cut off leaves both; the erasure file alone is of another store.
+        if beside.exists() && !unfinished.exists() {
+            return Err(StoreError::StoreGone(beside));
         }
-        let database = {
-            let file = private(&unfinished).map_err(io_error)?;
-            guarded(|| builder().create_with_backend(FileBackend::new(file)?)).map_err(opening)?
-        };
-        let sealer = initialise(&database, key, initial)?;
+        remove_if_there(&unfinished).map_err(io_error)?;
+        let file = private(&unfinished).map_err(io_error)?;
+        remove_if_there(&beside).map_err(io_error)?;
+        let disk = private(&beside).map_err(io_error)?;
+        let disk = FileBackend::new(disk).map_err(|error| opening(error.into()))?;
+        let database = guarded(|| builder().create_with_backend(FileBackend::new(file)?));
+        let database = database.map_err(opening)?;
+        let (sealer, erasure) = initialise(&database, key, Box::new(disk), initial)?;
         fs::rename(&unfinished, path).map_err(io_error)?;
         sync_folder(path).map_err(io_error)?;
-        Ok(Self::assemble(file_opener(path.to_path_buf()), database, sealer))
+        Ok(Self::assemble(file_opener(path.to_path_buf()), database, erasure, sealer))
     }
 
     /// Opens the file `path`.
@@ -148,21 +229,35 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::NotFound);
         }
-        Self::open_with(file_opener(path.to_path_buf()), key)
+        let beside = erasure_path(path);
+        Self::open_with(file_opener(path.to_path_buf()), key, || {
+            let file = OpenOptions::new().read(true).write(true).open(&beside);
+            let file = file.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => StoreError::ErasureMissing(beside.clone()),
+                _ => io_error(error),
+            })?;
+            Ok(Box::new(FileBackend::new(file).map_err(|error| opening(error.into()))?))
+        })
     }
 
-    fn open_with(opener: Opener, key: &ProfileKey) -> Result<Self, StoreError> {
+    fn open_with(
+        opener: Opener,
+        key: &ProfileKey,
+        erasure: impl FnOnce() -> Result<Box<dyn StorageBackend>, StoreError>,
+    ) -> Result<Self, StoreError> {
         let database = guarded(&opener).map_err(opening)?;
         let sealer = unlock(&database, key)?;
-        Ok(Self::assemble(opener, database, sealer))
+        let file = ErasureFile::new(erasure()?, sealer.erasure_key());
+        let root = file.root(generation(&database)?)?;
+        Ok(Self::assemble(opener, database, Erasure { file, root }, sealer))
     }
 
-    fn assemble(opener: Opener, database: Database, sealer: Sealer) -> Self {
+    fn assemble(opener: Opener, database: Database, erasure: Erasure, sealer: Sealer) -> Self {
         Self {
             opener,
             database: RwLock::new(Some(database)),
-            sealer: Arc::new(sealer),
-            health: Arc::default(),
+            erasure: Mutex::new(erasure),
+            shared: Arc::new(Shared::new(sealer)),
         }
     }
 
@@ -170,8 +265,9 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot, KvError> {
         let database = self.sound()?;
         let database = database.as_ref().ok_or_else(closed)?;
-        let txn = guarded(|| database.begin_read()).map_err(|e| self.health.fault("file", e))?;
-        Ok(Snapshot { txn, sealer: self.sealer.clone(), health: self.health.clone() })
+        let erasure = self.erasure();
+        let txn = guarded(|| database.begin_read()).map_err(|e| self.fault(e))?;
+        Ok(Snapshot::new(txn, erasure.root.key.clone(), self.shared.clone()))
     }
 
     /// Begins to write. Waits for the transaction before it, so the same thread must not hold one.
@@ -184,8 +280,56 @@ impl Store {
             txn.set_quick_repair(true);
             Ok::<_, redb::Error>(txn)
         })
-        .map_err(|e| self.health.fault("file", e))?;
-        Ok(Txn { txn: Some(txn), sealer: self.sealer.clone(), health: self.health.clone() })
+        .map_err(|e| self.fault(e))?;
+        Ok(Txn::new(txn, self.erasure().root.key.clone(), self.shared.clone()))
+    }
+
+    /// Whether something was removed or replaced that [`Store::erase`] has still to make
+    /// unreadable. True of a store just opened.
+    pub fn has_stale(&self) -> bool {
+        self.shared.stale.load(Ordering::Acquire)
+    }
+
+    /// Makes a bounded part of what was removed or replaced unreadable for good; tells whether
+    /// there may be more. After an error nothing is lost, and it is to be tried again.
+    pub fn erase(&self) -> Result<bool, KvError> {
+        let mut txn = self.begin()?;
+        let mut erasure = self.erasure();
+        let Erasure { file, root } = &mut *erasure;
+        if !file.is_only(root)? {
+            // Begun and not finished. The commit makes certain that the store stays in this
+            // generation, whatever of the one before was synced.
+            txn.set_generation(root.generation)?;
+            txn.commit()?;
+            file.settle(root)?;
+            return Ok(true);
+        }
+        let leaves = txn.stale(limits::ERASE_LEAVES_MAX)?;
+        if leaves.is_empty() {
+            self.shared.stale.store(false, Ordering::Release);
+            return Ok(false);
+        }
+        let next = file.prepare(root)?;
+        txn.renew(&leaves, next.key.clone())?;
+        txn.set_generation(next.generation)?;
+        txn.commit()?;
+        *root = next;
+        file.settle(root)?;
+        Ok(true)
+    }
+
+    /// Makes everything that was removed or replaced unreadable for good.
+    pub fn erase_all(&self) -> Result<(), KvError> {
+        while self.has_stale() && self.erase()? {}
+        Ok(())
+    }
+
+    fn erasure(&self) -> MutexGuard<'_, Erasure> {
+        self.erasure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, error: redb::Error) -> KvError {
+        self.shared.health.fault("file", error)
     }
 
     /// Writes what one input changed, durably.
@@ -197,16 +341,21 @@ impl Store {
 
     /// The database, opened anew if it failed before.
     fn sound(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, KvError> {
-        if self.health.broken() {
+        let health = &self.shared.health;
+        if health.broken() {
             let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            if self.health.broken() {
+            if health.broken() {
                 if let Some(failed) = database.take() {
                     // Closing may fail again; opening below tells whether that matters.
                     let _ = guarded(|| failed.close());
                 }
-                let opened = guarded(&self.opener).map_err(|e| self.health.fault("file", e))?;
+                let opened = guarded(&self.opener).map_err(|e| self.fault(e))?;
+                // A commit that failed may have happened all the same.
+                let mut erasure = self.erasure();
+                erasure.root = erasure.file.root(generation(&opened)?)?;
+                self.shared.stale.store(true, Ordering::Release);
                 *database = Some(opened);
-                self.health.heal();
+                health.heal();
             }
         }
         Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
@@ -215,6 +364,9 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        if let Err(error) = self.erase_all() {
+            tracing::warn!(%error, "what was deleted last is erased at the next start");
+        }
         let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(database) = database {
             let _ = guarded(|| database.close());
@@ -222,217 +374,42 @@ impl Drop for Store {
     }
 }
 
-/// The store at one moment.
-pub struct Snapshot {
-    txn: ReadTransaction,
-    sealer: Arc<Sealer>,
-    health: Arc<Health>,
-}
-
-impl KvRead for Snapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let key = self.sealer.stored_key(table, key);
-        let sealed = guarded(|| match self.txn.open_table(definition(table)) {
-            Ok(rows) => read(&rows, &key),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-        .map_err(|e| self.health.fault(table.name(), e))?;
-        sealed.map(|sealed| self.sealer.open(table.name(), &key, &sealed)).transpose()
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<Row>, KvError> {
-        let rows = guarded(|| match self.txn.open_table(definition(table)) {
-            Ok(rows) => read_range(&rows, table, start, end, reverse, limit),
-            Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        })
-        .map_err(|e| self.health.fault(table.name(), e))?;
-        open_rows(&self.sealer, table, rows)
-    }
-}
-
-/// A writing transaction. Dropped without [`Txn::commit`], it leaves nothing.
-pub struct Txn {
-    /// None only while it is being committed or dropped.
-    txn: Option<WriteTransaction>,
-    sealer: Arc<Sealer>,
-    health: Arc<Health>,
-}
-
-impl Txn {
-    /// Writes what an input changed.
-    pub fn apply(&mut self, changes: Changes) -> Result<(), KvError> {
-        for ((table, key), value) in changes {
-            match value {
-                Some(value) => self.put(table, &key, &value)?,
-                None => self.delete(table, &key)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes everything durable. After an error nothing of it is.
-    pub fn commit(mut self) -> Result<(), KvError> {
-        let Some(txn) = self.txn.take() else { return Ok(()) };
-        guarded(|| txn.commit()).map_err(|e| self.health.fault("file", e))
-    }
-
-    fn with<T>(
-        &self,
-        table: Table,
-        work: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> Result<T, redb::Error>,
-    ) -> Result<T, KvError> {
-        let Some(txn) = &self.txn else { return Err(closed()) };
-        guarded(|| work(&mut txn.open_table(definition(table))?))
-            .map_err(|e| self.health.fault(table.name(), e))
-    }
-}
-
-impl Drop for Txn {
-    fn drop(&mut self) {
-        if let Some(txn) = self.txn.take()
-            && let Err(error) = guarded(|| txn.abort())
-        {
-            self.health.fault("file", error);
-        }
-    }
-}
-
-impl KvRead for Txn {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let key = self.sealer.stored_key(table, key);
-        let sealed = self.with(table, |rows| read(rows, &key))?;
-        sealed.map(|sealed| self.sealer.open(table.name(), &key, &sealed)).transpose()
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<Row>, KvError> {
-        let rows = self.with(table, |rows| read_range(rows, table, start, end, reverse, limit))?;
-        open_rows(&self.sealer, table, rows)
-    }
-}
-
-impl Kv for Txn {
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), KvError> {
-        let key = self.sealer.stored_key(table, key);
-        let sealed = self.sealer.seal(table.name(), &key, value)?;
-        self.with(table, |rows| {
-            rows.insert(key.as_slice(), sealed.as_slice())?;
-            Ok(())
-        })
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), KvError> {
-        let key = self.sealer.stored_key(table, key);
-        self.with(table, |rows| {
-            rows.remove(key.as_slice())?;
-            Ok(())
-        })
-    }
-}
-
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(table.name())
-}
-
-fn read(
-    rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    key: &[u8],
-) -> Result<Option<Vec<u8>>, redb::Error> {
-    Ok(rows.get(key)?.map(|value| value.value().to_vec()))
-}
-
-fn read_range(
-    rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    table: Table,
-    start: &[u8],
-    end: &[u8],
-    reverse: bool,
-    limit: usize,
-) -> Result<Vec<Row>, redb::Error> {
-    debug_assert!(!table.hashed(), "hashed tables have no order");
-    if start >= end {
-        return Ok(Vec::new());
-    }
-    let mut range = rows.range::<&[u8]>(start..end)?;
-    let mut found = Vec::new();
-    while found.len() < limit {
-        let next = if reverse { range.next_back() } else { range.next() };
-        let Some(row) = next else { break };
-        let (key, value) = row?;
-        found.push((key.value().to_vec(), value.value().to_vec()));
-    }
-    Ok(found)
-}
-
-fn open_rows(sealer: &Sealer, table: Table, rows: Vec<Row>) -> Result<Vec<Row>, KvError> {
-    rows.into_iter()
-        .map(|(key, sealed)| {
-            let value = sealer.open(table.name(), &key, &sealed)?;
-            Ok((key, value))
-        })
-        .collect()
-}
-
-/// Writes the header and the first rows into an empty database.
+/// Writes the header and the first rows into an empty database, and the first root key.
 fn initialise(
     database: &Database,
     key: &ProfileKey,
+    erasure: Box<dyn StorageBackend>,
     initial: Changes,
-) -> Result<Sealer, StoreError> {
+) -> Result<(Sealer, Erasure), StoreError> {
     let mut salt = [0; SALT_BYTES];
-    fill_random(&mut salt).map_err(|error| StoreError::Io(error.to_string()))?;
-    let sealer = Arc::new(Sealer::new(key, &salt, SCHEMA));
-    let health = Arc::<Health>::default();
-    let first = || -> Result<(), KvError> {
-        let fault = |error| health.fault(HEADER_NAME, error);
-        let check = sealer.seal(HEADER_NAME, b"check", CHECK)?;
-        let txn = guarded(|| {
-            let txn = database.begin_write()?;
-            let mut header = txn.open_table(HEADER)?;
-            header.insert("schema", SCHEMA.to_le_bytes().as_slice())?;
-            header.insert("salt", salt.as_slice())?;
-            header.insert("check", check.as_slice())?;
-            drop(header);
-            Ok::<_, redb::Error>(txn)
-        })
-        .map_err(fault)?;
-        let mut txn = Txn { txn: Some(txn), sealer: sealer.clone(), health: health.clone() };
-        txn.apply(initial)?;
-        txn.commit()
-    };
-    first().map_err(|error| match error {
-        KvError::DiskFull => StoreError::DiskFull,
-        other => StoreError::Io(other.to_string()),
-    })?;
-    Arc::into_inner(sealer).ok_or_else(|| StoreError::Io("the first transaction hangs".into()))
+    fill_random(&mut salt)?;
+    let sealer = Sealer::new(key, &salt, SCHEMA);
+    let check = sealer.seal(HEADER_NAME, b"check", CHECK)?;
+    let file = ErasureFile::new(erasure, sealer.erasure_key());
+    let root = file.create()?;
+    let shared = Arc::new(Shared::new(sealer));
+    let txn = guarded(|| {
+        let txn = database.begin_write()?;
+        let mut header = txn.open_table(HEADER)?;
+        header.insert("schema", SCHEMA.to_le_bytes().as_slice())?;
+        header.insert("salt", salt.as_slice())?;
+        header.insert("check", check.as_slice())?;
+        header.insert(GENERATION, root.generation.to_le_bytes().as_slice())?;
+        drop(header);
+        Ok::<_, redb::Error>(txn)
+    })
+    .map_err(opening)?;
+    let mut txn = Txn::new(txn, root.key.clone(), shared.clone());
+    txn.apply(initial)?;
+    txn.commit()?;
+    let hangs = || StoreError::Io("the first transaction hangs".into());
+    let sealer = Arc::into_inner(shared).ok_or_else(hangs)?.sealer;
+    Ok((sealer, Erasure { file, root }))
 }
 
 /// Reads the header and proves the key.
 fn unlock(database: &Database, key: &ProfileKey) -> Result<Sealer, StoreError> {
-    let (schema, salt, check) = guarded(|| {
-        let header = database.begin_read()?.open_table(HEADER)?;
-        let field = |name: &str| -> Result<Vec<u8>, redb::Error> {
-            Ok(header.get(name)?.map(|value| value.value().to_vec()).unwrap_or_default())
-        };
-        Ok::<_, redb::Error>((field("schema")?, field("salt")?, field("check")?))
-    })
-    .map_err(opening)?;
-    let unreadable = || StoreError::Damaged("its header is not readable".into());
+    let schema = field(database, "schema")?;
     let schema = u32::from_le_bytes(schema.try_into().map_err(|_| unreadable())?);
     if schema > SCHEMA {
         return Err(StoreError::TooNew { found: schema });
@@ -440,12 +417,33 @@ fn unlock(database: &Database, key: &ProfileKey) -> Result<Sealer, StoreError> {
     if schema == 0 {
         return Err(unreadable());
     }
+    let salt = field(database, "salt")?;
     let salt: [u8; SALT_BYTES] = salt.try_into().map_err(|_| unreadable())?;
     let sealer = Sealer::new(key, &salt, schema);
-    match sealer.open(HEADER_NAME, b"check", &check) {
+    match sealer.open(HEADER_NAME, b"check", &field(database, "check")?) {
         Ok(value) if value == CHECK => Ok(sealer),
         _ => Err(StoreError::WrongKey),
     }
+}
+
+/// The generation of the root key that the key tree hangs under.
+fn generation(database: &Database) -> Result<u64, StoreError> {
+    let bytes = field(database, GENERATION)?;
+    Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| unreadable())?))
+}
+
+/// A field of the header, empty if there is none.
+fn field(database: &Database, name: &str) -> Result<Vec<u8>, StoreError> {
+    guarded(|| {
+        let header = database.begin_read()?.open_table(HEADER)?;
+        Ok::<_, redb::Error>(header.get(name)?.map(|value| value.value().to_vec()))
+    })
+    .map(Option::unwrap_or_default)
+    .map_err(opening)
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Damaged("its header is not readable".into())
 }
 
 fn builder() -> redb::Builder {
@@ -484,6 +482,18 @@ fn opening(error: redb::Error) -> StoreError {
 
 fn io_error(error: io::Error) -> StoreError {
     if is_full(&error) { StoreError::DiskFull } else { StoreError::Io(error.to_string()) }
+}
+
+/// Where the erasure file of a store lies.
+fn erasure_path(store: &Path) -> PathBuf {
+    store.with_extension("erasure")
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn closed() -> KvError {

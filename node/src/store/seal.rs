@@ -3,13 +3,18 @@
 //! A sealed value, byte by byte:
 //!
 //! ```text
-//! 0        1                        25                       len-16      len
-//! | key id | nonce, random          | XChaCha20 ciphertext   | Poly1305 tag |
+//! 0     1                        25                       len-16      len
+//! | 0   | nonce, random          | XChaCha20 ciphertext   | Poly1305 tag |   under the profile key
+//! 0     1                9                                len-16      len
+//! | 1   | slot, u64 LE   | XChaCha20 ciphertext           | Poly1305 tag |   under a key of its own
 //! ```
 //!
-//! Its associated data is `key id (1) ‖ schema (4, LE) ‖ length of the table's name (1) ‖ table's
-//! name ‖ key as stored`, so a value can not be moved to another place. Key id 0 is the key
-//! derived from the profile key; others are free for keys that are erased day by day.
+//! The first byte says which key it is: 0 is derived from the profile key, 1 lies in the slot of
+//! the key tree (see `tree`) until the value is erased. A key of the second kind seals one value
+//! once, so its nonce is all zero.
+//!
+//! The associated data is `first byte ‖ schema (4, LE) ‖ length of the table's name (1) ‖ table's
+//! name ‖ key as stored`, so a value can not be moved to another place.
 //!
 //! The law: nothing leaves this module in the clear, and nothing is accepted that was not sealed
 //! for exactly its place.
@@ -22,6 +27,7 @@ use chacha20poly1305::{
 };
 use zeroize::Zeroizing;
 
+use super::tree::Key;
 use crate::kv::{KvError, Table};
 
 /// Length of a [`ProfileKey`] and of keys derived from it.
@@ -33,6 +39,9 @@ const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 /// The id of the sealing key that is derived from the profile key.
 const PROFILE_KEY_ID: u8 = 0;
+/// The id of keys that lie in the key tree, one per value.
+const OWN_KEY_ID: u8 = 1;
+const OWN_HEAD_BYTES: usize = 9;
 
 /// The one secret that opens a profile.
 #[derive(Clone)]
@@ -71,8 +80,9 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), KvError> {
 
 /// Seals values and hashes keys of one store.
 pub struct Sealer {
-    seal_key: Zeroizing<[u8; KEY_BYTES]>,
-    key_hash_key: Zeroizing<[u8; KEY_BYTES]>,
+    seal_key: Key,
+    key_hash_key: Key,
+    erasure_key: Key,
     schema: u32,
 }
 
@@ -82,8 +92,14 @@ impl Sealer {
         Self {
             seal_key: derive("kith/store/1/seal", key, salt),
             key_hash_key: derive("kith/store/1/keys", key, salt),
+            erasure_key: derive("kith/store/1/erasure", key, salt),
             schema,
         }
+    }
+
+    /// The key that seals the root key in the erasure file.
+    pub(super) fn erasure_key(&self) -> Key {
+        self.erasure_key.clone()
     }
 
     /// The key as it lies on the disk.
@@ -137,6 +153,51 @@ impl Sealer {
             .map_err(|_| damaged("a value does not open with the profile's key"))
     }
 
+    /// Seals a value for its place under a key that seals nothing else, ever.
+    pub(super) fn seal_own(
+        &self,
+        slot: u64,
+        key: &Key,
+        table: &str,
+        stored_key: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<u8>, KvError> {
+        let aad = self.associated_data(OWN_KEY_ID, table, stored_key);
+        let ciphertext = XChaCha20Poly1305::new((&**key).into())
+            .encrypt(&XNonce::from([0; NONCE_BYTES]), Payload { msg: value, aad: &aad })
+            .map_err(|_| KvError::Io("a value is too long to be sealed".into()))?;
+        let mut sealed = Vec::with_capacity(OWN_HEAD_BYTES + ciphertext.len());
+        sealed.push(OWN_KEY_ID);
+        sealed.extend_from_slice(&slot.to_le_bytes());
+        sealed.extend_from_slice(&ciphertext);
+        Ok(sealed)
+    }
+
+    /// Opens a value sealed for this place under a key of its own.
+    pub(super) fn open_own(
+        &self,
+        key: &Key,
+        table: &'static str,
+        stored_key: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, KvError> {
+        let damaged = |what: &str| KvError::Damaged { table, what: what.into() };
+        let ciphertext =
+            sealed.get(OWN_HEAD_BYTES..).ok_or_else(|| damaged("a value is cut off"))?;
+        let aad = self.associated_data(OWN_KEY_ID, table, stored_key);
+        XChaCha20Poly1305::new((&**key).into())
+            .decrypt(&XNonce::from([0; NONCE_BYTES]), Payload { msg: ciphertext, aad: &aad })
+            .map_err(|_| damaged("a value does not open with its key"))
+    }
+
+    /// The slot that a sealed value's own key lies in.
+    pub(super) fn slot_of(table: &'static str, sealed: &[u8]) -> Result<u64, KvError> {
+        match sealed.split_first_chunk::<OWN_HEAD_BYTES>() {
+            Some(([OWN_KEY_ID, slot @ ..], _)) => Ok(u64::from_le_bytes(*slot)),
+            _ => Err(KvError::Damaged { table, what: "a value names no key of its own".into() }),
+        }
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.seal_key).into())
     }
@@ -152,7 +213,7 @@ impl Sealer {
     }
 }
 
-fn derive(context: &str, key: &ProfileKey, salt: &[u8; SALT_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
+fn derive(context: &str, key: &ProfileKey, salt: &[u8; SALT_BYTES]) -> Key {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(key.as_bytes());
     hasher.update(salt);

@@ -39,7 +39,7 @@ pub enum EventKind {
     Message {
         /// What changed.
         change: MessageChange,
-        /// As it is now.
+        /// As it is when the event is read: what was deleted since is not told.
         message: Message,
     },
     /// A message got further.

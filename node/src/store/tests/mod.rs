@@ -1,16 +1,18 @@
 //! The store against disks that are full, torn by crashes, damaged or locked.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
-};
+mod attack;
+mod disk;
+mod erasure;
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use self::disk::Sim;
 use super::*;
-use crate::kv::MemoryKv;
+use crate::kv::{Kv, KvRead, MemoryKv, Table};
 
 fn key() -> ProfileKey {
     ProfileKey::from_bytes([7; KEY_BYTES])
@@ -18,144 +20,6 @@ fn key() -> ProfileKey {
 
 fn put(table: Table, key: &[u8], value: &[u8]) -> Changes {
     BTreeMap::from([((table, key.to_vec()), Some(value.to_vec()))])
-}
-
-/// A disk that can be full and that loses or tears what was not synced.
-#[derive(Debug, Default)]
-struct Disk {
-    /// What the running process sees.
-    now: Vec<u8>,
-    /// What is certain to survive a crash.
-    synced: Vec<u8>,
-    /// Writes since the last sync.
-    pending: Vec<Write>,
-    /// Pages that occupy space, and how many may.
-    pages: BTreeSet<u64>,
-    pages_max: Option<usize>,
-    /// Writes and syncs until the power fails.
-    power: Option<u32>,
-}
-
-#[derive(Debug, Clone)]
-enum Write {
-    Length(u64),
-    Bytes(u64, Vec<u8>),
-}
-
-const PAGE_BYTES: u64 = 4096;
-const SECTOR_BYTES: usize = 512;
-
-#[derive(Debug, Clone, Default)]
-struct Shared(Arc<Mutex<Disk>>);
-
-impl Disk {
-    fn work(&mut self) -> io::Result<()> {
-        match &mut self.power {
-            Some(0) => Err(io::Error::other("no power")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn occupy(&mut self, page: u64) -> io::Result<()> {
-        if !self.pages.contains(&page) {
-            if self.pages_max.is_some_and(|max| self.pages.len() >= max) {
-                return Err(io::Error::from(io::ErrorKind::StorageFull));
-            }
-            self.pages.insert(page);
-        }
-        Ok(())
-    }
-
-    /// Power fails: any part of what was not synced reached the disk, in sectors.
-    fn crash(&mut self, rng: &mut ChaCha20Rng) {
-        for write in std::mem::take(&mut self.pending) {
-            match write {
-                Write::Length(length) if rng.next_u32().is_multiple_of(2) => {
-                    self.synced.resize(length as usize, 0);
-                }
-                Write::Length(_) => {}
-                Write::Bytes(offset, bytes) => {
-                    for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                        if rng.next_u32().is_multiple_of(2) {
-                            let at = offset as usize + index * SECTOR_BYTES;
-                            if self.synced.len() < at + sector.len() {
-                                self.synced.resize(at + sector.len(), 0);
-                            }
-                            self.synced[at..at + sector.len()].copy_from_slice(sector);
-                        }
-                    }
-                }
-            }
-        }
-        self.now = self.synced.clone();
-        self.power = None;
-    }
-}
-
-impl redb::StorageBackend for Shared {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().now.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let disk = self.0.lock().unwrap();
-        let start = offset as usize;
-        let bytes = disk.now.get(start..start + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.work()?;
-        disk.now.resize(len as usize, 0);
-        disk.pending.push(Write::Length(len));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.work()?;
-        disk.synced = disk.now.clone();
-        disk.pending.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.work()?;
-        // As on a real disk, the part that still fits is written.
-        for (index, part) in data.chunks(PAGE_BYTES as usize).enumerate() {
-            let at = offset as usize + index * PAGE_BYTES as usize;
-            disk.occupy(at as u64 / PAGE_BYTES)?;
-            disk.occupy((at + part.len() - 1) as u64 / PAGE_BYTES)?;
-            disk.now[at..at + part.len()].copy_from_slice(part);
-            disk.pending.push(Write::Bytes(at as u64, part.to_vec()));
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn opener(&self) -> Opener {
-        let disk = self.clone();
-        Box::new(move || builder().create_with_backend(disk.clone()))
-    }
-
-    fn create(&self) -> Store {
-        let opener = self.opener();
-        let database = opener().unwrap();
-        let sealer = initialise(&database, &key(), Changes::new()).unwrap();
-        Store::assemble(opener, database, sealer)
-    }
-
-    fn open(&self) -> Result<Store, StoreError> {
-        Store::open_with(self.opener(), &key())
-    }
 }
 
 fn text_of(seed: u64, row: u32) -> Vec<u8> {
@@ -167,7 +31,7 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
     let mut torn = 0;
     for seed in 0..60 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let disk = Shared::default();
+        let disk = Sim::default();
         let mut store = disk.create();
         let mut rows = 0u32;
         for _ in 0..4 {
@@ -181,17 +45,14 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
                 store.write(changes).unwrap();
             }
             // The power fails somewhere in a commit: all of it is there afterwards, or nothing.
-            disk.0.lock().unwrap().power = Some(rng.next_u32() % 24);
+            disk.cut_after(rng.next_u32() % 24);
             let mut changes = put(Table::Meta, b"a", &rows.to_be_bytes());
             changes.extend(put(Table::Index, b"b", &rows.to_be_bytes()));
             changes.extend(put(Table::Bodies, b"c", &vec![0; 30_000]));
             let committed = store.write(changes).is_ok();
             drop(store);
-            {
-                let mut disk = disk.0.lock().unwrap();
-                torn += usize::from(!disk.pending.is_empty());
-                disk.crash(&mut rng);
-            }
+            torn += usize::from(!disk.store.lock().pending.is_empty());
+            disk.crash(&mut rng);
             store = disk.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             let now = store.snapshot().unwrap();
             for row in 0..rows {
@@ -211,11 +72,11 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
 #[test]
 fn a_full_disk_harms_nothing_and_is_survived() {
     for spare_pages in [0, 1, 3, 8, 21] {
-        let disk = Shared::default();
+        let disk = Sim::default();
         let store = disk.create();
         store.write(put(Table::Entries, b"before", b"here")).unwrap();
         {
-            let mut disk = disk.0.lock().unwrap();
+            let mut disk = disk.store.lock();
             disk.pages_max = Some(disk.pages.len() + spare_pages);
         }
         let big = put(Table::Bodies, b"big", &vec![1; 200_000]);
@@ -226,7 +87,7 @@ fn a_full_disk_harms_nothing_and_is_survived() {
         assert_eq!(now.get(Table::Bodies, b"big").unwrap(), None);
         drop(now);
         // Space was made: the same process goes on, and a later one finds everything.
-        disk.0.lock().unwrap().pages_max = None;
+        disk.store.lock().pages_max = None;
         store.write(big).unwrap();
         drop(store);
         let store = disk.open().unwrap();
@@ -238,7 +99,7 @@ fn a_full_disk_harms_nothing_and_is_survived() {
 
 #[test]
 fn a_transaction_sees_its_own_changes_and_leaves_nothing_if_dropped() {
-    let disk = Shared::default();
+    let disk = Sim::default();
     let store = disk.create();
     let before = store.snapshot().unwrap();
     let mut txn = store.begin().unwrap();
@@ -385,8 +246,8 @@ proptest! {
         limit in 0usize..9,
         reverse in any::<bool>(),
     ) {
-        const TABLES: [Table; 4] = [Table::Meta, Table::Index, Table::Outbox, Table::Timeline];
-        let disk = Shared::default();
+        const TABLES: [Table; 4] = [Table::Meta, Table::Index, Table::Bodies, Table::Timeline];
+        let disk = Sim::default();
         let store = disk.create();
         let mut memory = MemoryKv::default();
         for batch in batches {
@@ -400,7 +261,7 @@ proptest! {
         drop(store);
         let store = disk.open().unwrap();
         let now = store.snapshot().unwrap();
-        for table in [Table::Outbox, Table::Timeline, Table::Waiting] {
+        for table in [Table::Bodies, Table::Timeline, Table::Waiting] {
             prop_assert_eq!(
                 now.scan(table, &start, &end, reverse, limit).unwrap(),
                 memory.scan(table, &start, &end, reverse, limit).unwrap()

@@ -10,7 +10,7 @@ mod vectors;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use kith_node::api::types::Request;
+use kith_node::api::{error::ErrorCode, types::Request};
 
 /// What stands in a block.
 pub(crate) enum Vector {
@@ -74,9 +74,14 @@ fn the_document_shows_the_bytes_of_the_code() {
 }
 
 #[test]
-fn the_document_names_every_method() {
+fn the_documents_name_every_method_and_every_error() {
     let (_, protocol) = document("PROTOCOL.md");
     for method in Request::METHODS {
         assert!(protocol.contains(&format!("| `{method}` |")), "docs/PROTOCOL.md lacks {method}");
+    }
+    let (_, guide) = document("GUIDE.md");
+    for code in ErrorCode::ALL {
+        let code = code.as_str();
+        assert!(guide.contains(&format!("| `{code}` |")), "docs/GUIDE.md lacks {code}");
     }
 }

@@ -3,7 +3,7 @@
 //! `tests/golden/frames.txt` has a line per frame: name, blank, hex without the length in front.
 //! After a deliberate change (with a new protocol name, or a new variant at an end) write it anew
 //! with `KITH_BLESS=1 cargo test -p kith-relay --test protocol`.
-#![allow(clippy::unwrap_used)] // a test fails by panicking
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 

@@ -1,6 +1,6 @@
 //! Relays on real sockets: pushes, restarts, kills, garbage, what lies on the disk.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used)] // a test fails by panicking
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

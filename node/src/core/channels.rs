@@ -395,8 +395,6 @@ pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<Rel
     relays.extend(relays::homes(kv)?.into_iter().map(|(number, _)| number));
     // Whoever did not hear that we left one may read only there.
     relays.extend(relays::left(kv)?);
-    // Whoever did not hear that we left one may read only there.
-    relays.extend(relays::left(kv)?);
     let mut seen = std::collections::BTreeSet::new();
     relays.retain(|relay| seen.insert(*relay));
     relays.truncate(limits::RELAYS_PER_CONVERSATION_MAX);

@@ -200,6 +200,10 @@ impl Net {
             NetCommand::Send { peer, bytes } => self.links.send(&peer, bytes),
             NetCommand::Dial { peer, addresses } => self.swarm.dial(peer, addresses, None),
             NetCommand::RelayConnect { relay, address, circuit } => {
+                // Another session would cut off what was just asked of this one.
+                if self.relays.get(&relay).is_some_and(|old| old.serves(&address, circuit)) {
+                    return;
+                }
                 let session = relays::Session::start(
                     relay,
                     address,

@@ -15,6 +15,8 @@ use crate::{core::address, limits};
 
 /// A session's task; dropping it ends the session.
 pub(super) struct Session {
+    address: String,
+    circuit: bool,
     requests: mpsc::UnboundedSender<(u64, protocol::Request)>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -29,9 +31,14 @@ impl Session {
         events: mpsc::UnboundedSender<NetEvent>,
     ) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        let keeper = Keeper { relay, address, circuit, swarm, events };
+        let keeper = Keeper { relay, address: address.clone(), circuit, swarm, events };
         let task = tokio::spawn(keeper.run(receiver));
-        Self { requests, task }
+        Self { address, circuit, requests, task }
+    }
+
+    /// Whether it is the session that is asked for.
+    pub(super) fn serves(&self, address: &str, circuit: bool) -> bool {
+        self.address == address && self.circuit == circuit
     }
 
     /// Queues a request.

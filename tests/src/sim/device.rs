@@ -262,9 +262,9 @@ impl World {
     /// What was promised by a batch that is durable now.
     fn committed(&mut self, device: usize, effects: &[Effect]) {
         for effect in effects {
-            let words = words::effect(effect);
-            let bytes = words::effect_bytes(effect);
-            self.note(words::name(device), &bytes, || format!("→ {words}"));
+            self.note(words::name(device), &words::effect_bytes(effect), || {
+                format!("→ {}", words::effect(effect))
+            });
             match effect {
                 Effect::Reply { id, result } => {
                     if let Some(request) = self.devices[device].asked.remove(id) {

@@ -127,7 +127,7 @@ impl World {
         match self.whim.below(20) {
             0..=7 => self.write(device, &chat, 1),
             8 => {
-                let count = self.whim.between((2, 40));
+                let count = self.whim.between((2, 25));
                 self.write(device, &chat, count);
             }
             9 | 10 => {

@@ -74,10 +74,13 @@ fn digits(key: &[u8; 32]) -> String {
     format!("{:02x}{:02x}", key[0], key[1])
 }
 
-/// An input's bytes, for the hash over a run. What relays carry is hashed as it leaves and arrives.
+/// An input's bytes, for the hash over a run. Requests are hashed as they reach a relay, and what
+/// relays say by what it leads to.
 pub(super) fn bytes(input: &Input) -> Vec<u8> {
     match input {
         Input::PeerFrame { bytes, .. } => bytes.clone(),
+        Input::RelayReply { request, .. } => request.to_le_bytes().to_vec(),
+        Input::RelayPush { queue, .. } => queue.0.to_vec(),
         other => format!("{other:?}").into_bytes(),
     }
 }
@@ -86,6 +89,7 @@ pub(super) fn bytes(input: &Input) -> Vec<u8> {
 pub(super) fn effect_bytes(effect: &Effect) -> Vec<u8> {
     match effect {
         Effect::PeerSend { bytes, .. } => bytes.clone(),
+        Effect::RelaySend { request, .. } => request.to_le_bytes().to_vec(),
         other => format!("{other:?}").into_bytes(),
     }
 }

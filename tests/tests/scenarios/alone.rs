@@ -48,7 +48,7 @@ fn what_is_written_without_a_node_goes_out_with_it() {
     ];
     assert_eq!(ana.texts("Ben"), expected);
     assert_eq!(ana.one(&["info", &sent])["state"], "queued");
-    assert_eq!(ana.one(&["status"])["outbox"].as_u64() > Some(0), true);
+    assert!(ana.one(&["status"])["outbox"].as_u64() > Some(0));
     ana.ok(&["log", "Ben"]);
     assert_eq!(ana.chat("Ben")["unread"], 0, "read without a node");
 

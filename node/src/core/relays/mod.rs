@@ -224,11 +224,14 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
         row.epoch = Some(hello.epoch);
         rows::put(ctx.kv, Table::Relays, &relay_key(number), &row)?;
     }
+    // Where a session takes the place of another, answers to the other's requests may still come: no
+    // number is used twice.
+    let next_request = ctx.live.sessions.get(&number).map_or(1, |before| before.next_request);
     let session = Session {
         binding: SessionBinding::of(&hello),
         epoch: hello.epoch,
         limits: hello.limits,
-        next_request: 1,
+        next_request,
         pending: BTreeMap::new(),
         queues: BTreeMap::new(),
     };

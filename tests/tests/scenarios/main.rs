@@ -2,6 +2,8 @@
 //!
 //! One test binary, as each would link all of kith. What they share is in `kith_tests`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod alone;
 mod away;
 mod direct;

@@ -29,6 +29,7 @@ pub mod outbox;
 pub mod parcels;
 pub mod people;
 pub mod receipts;
+pub mod record;
 pub mod relays;
 pub mod rows;
 pub mod sync;

@@ -7,7 +7,7 @@ use super::{
     CoreError, Ctx, address, channels, events,
     io::{Effect, PeerKey},
     live::Timer,
-    outbox, parcels, receipts, relays,
+    outbox, parcels, receipts, record, relays,
     rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
 };
 use crate::{
@@ -329,7 +329,7 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
     ctx.live.failed_dials.remove(peer);
     parcels::peer_up(ctx, peer)?;
     for conversation in channels::shared_with(ctx, peer)? {
-        channels::send_record(ctx, conversation, peer)?;
+        record::send(ctx, conversation, peer)?;
         receipts::send_to(ctx, conversation, peer)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }

@@ -31,7 +31,7 @@ use crate::core::{
     history::{ConvNo, History},
     io::{Effect, PeerKey},
     live::Timer,
-    receipts,
+    receipts, record,
     relays::{self, Ask},
     rows::{self, PeerNo, RelayNo},
     views,
@@ -261,7 +261,7 @@ fn announce(
     let mut away = false;
     for (_, _, peer) in devices {
         if ctx.live.peers.contains_key(peer) {
-            channels::send_record(ctx, conversation, peer)?;
+            record::send(ctx, conversation, peer)?;
         } else {
             away = true;
         }
@@ -270,7 +270,7 @@ fn announce(
         ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
         return Ok(false);
     }
-    let record = channels::own_record(ctx)?.signed().encode();
+    let record = record::own(ctx)?.signed().encode();
     let Some(envelope) = channels::seal(ctx, conversation, &Inner::Record(record))? else {
         return Ok(true);
     };

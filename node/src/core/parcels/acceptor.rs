@@ -5,7 +5,7 @@ use crate::core::{
     CoreError, Ctx, address, channels, events,
     io::PeerKey,
     live::Timer,
-    people, receipts,
+    people, receipts, record,
     relays::{self},
     rows::InviteNo,
 };
@@ -135,7 +135,7 @@ pub(super) fn request(ctx: &mut Ctx<'_>, invite: &Invite) -> Result<Vec<u8>, Cor
         to_user: invite.user,
         to_device: invite.device,
         device: ctx.me.device,
-        record: channels::own_record(ctx)?.signed().clone(),
+        record: record::own(ctx)?.signed().clone(),
         device_list: ctx.me.device_list.clone(),
         entries: channels::own_governance(ctx, &conversation)?,
         created_ms: ctx.now_ms,

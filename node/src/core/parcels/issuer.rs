@@ -9,7 +9,7 @@ use crate::core::{
     CoreError, Ctx, address, channels, events,
     io::PeerKey,
     live::Timer,
-    people,
+    people, record,
     relays::{self, Ask, Target},
     rows::InviteNo,
 };
@@ -177,7 +177,7 @@ pub(super) fn grant(
         invite: *id,
         to_device: request.device,
         device: ctx.me.device,
-        record: channels::own_record(ctx)?.signed().clone(),
+        record: record::own(ctx)?.signed().clone(),
         device_list: ctx.me.device_list.clone(),
         welcome,
         routing: Vec::new(),

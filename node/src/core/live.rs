@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_crdt::{gov::Governance, id::LogKind};
+use kith_crdt::id::LogKind;
 
 use super::{
+    channels::Governances,
     history::ConvNo,
     io::PeerKey,
     relays::{Health, Session},
@@ -54,7 +55,7 @@ pub struct Live {
     /// Letters asked of a relay and not yet answered.
     pub(crate) depositing: BTreeSet<(Vec<u8>, RelayNo)>,
     /// Governance of the conversations last used.
-    pub(crate) governance: BTreeMap<ConvNo, Governance>,
+    pub(crate) governance: Governances,
     /// What the last idle event said.
     pub(crate) was_idle: Option<bool>,
     timers: BTreeMap<Timer, u64>,

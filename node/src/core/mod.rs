@@ -116,8 +116,7 @@ impl Ctx<'_> {
         let result = match result {
             Ok(result) => result,
             Err(error) => {
-                // It may hold operations that were just dropped.
-                self.live.governance.clear();
+                self.live.governance.rolled_back();
                 return Err(error);
             }
         };
@@ -176,10 +175,14 @@ impl Core {
         };
         let result = dispatch(&mut ctx, input);
         let changes = match result {
-            Ok(()) => overlay.into_changes(),
+            Ok(()) => {
+                // If these are not made durable the driver opens another core.
+                self.live.governance.committed();
+                overlay.into_changes()
+            }
             Err(error) => {
                 effects.clear();
-                self.live.governance.clear();
+                self.live.governance.rolled_back();
                 failed(command, error, &mut effects)?;
                 Changes::new()
             }

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Dial(PeerKey),
     /// Send what belongs to first contacts.
     Parcels,
+    /// Look after the conversations that are due.
+    Upkeep,
     /// Say whether anything is left to do.
     Idle,
 }
@@ -50,6 +52,13 @@ pub struct Live {
     pub(crate) health: BTreeMap<RelayNo, Health>,
     /// How far an own log was sent on a peer's stream: the next sequence number.
     pub(crate) sent: BTreeMap<(PeerKey, ConvNo, LogKind), u64>,
+    /// Commits and requests sent on a peer's stream, by the keys of their rows.
+    pub(crate) told: BTreeSet<(PeerKey, ConvNo, Vec<u8>)>,
+    /// When something last came out of a conversation's queue, or we started.
+    pub(crate) fetched_ms: u64,
+    /// Conversations in which something that waited is being tried, and whether governance changed
+    /// meanwhile.
+    pub(crate) retrying: BTreeMap<ConvNo, bool>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
     pub(crate) tries: BTreeMap<ConvNo, (u64, u32)>,
     /// Letters asked of a relay and not yet answered.

@@ -246,6 +246,7 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Pump(conversation) => outbox::pump(ctx, conversation),
             Timer::Dial(peer) => people::dial(ctx, &peer),
             Timer::Parcels => parcels::send_all(ctx),
+            Timer::Upkeep => channels::upkeep_due(ctx),
             Timer::Idle => views::announce_idle(ctx),
         });
         inbox::tolerate(result)?;

@@ -230,6 +230,7 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
         relays::connect_all(ctx)?;
         outbox::resume(ctx)?;
         receipts::resume(ctx)?;
+        channels::resume(ctx)?;
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
         for issuer in parcels::issuers(ctx.kv)? {
             ctx.live.wake_at(Timer::Dial(issuer), ctx.now_ms);
@@ -340,6 +341,7 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
 pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     ctx.live.peers.remove(peer);
     ctx.live.sent.retain(|(other, _, _), _| other != peer);
+    ctx.live.told.retain(|(other, _, _)| other != peer);
     for conversation in channels::shared_with(ctx, peer)? {
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }

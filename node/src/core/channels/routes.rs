@@ -32,10 +32,9 @@ pub(super) fn listen(
 ) -> Result<(), CoreError> {
     for relay in relays_of(ctx.kv, channel)? {
         let Some(relay_row) = relays::row(ctx.kv, relay)? else { continue };
-        for node in &channel.nodes {
-            let keys = QueueKeys::derive(&node.routing, &relay_row.key);
-            let target = Target::Channel(number, channel.place_of(&node.node));
-            relays::listen(ctx, relay, target, &keys)?;
+        for (place, secret) in channel.secrets() {
+            let keys = QueueKeys::derive(&secret, &relay_row.key);
+            relays::listen(ctx, relay, Target::Channel(number, place), &keys)?;
         }
     }
     Ok(())

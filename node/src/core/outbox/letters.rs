@@ -15,8 +15,9 @@ use crate::core::{
     history::{ConvNo, History},
     letter::{Carried, Letter},
     live::Timer,
+    people, receipts,
     relays::{self, Ask, RelayRow},
-    rows::{self, RelayNo},
+    rows::{self, PeerNo, RelayNo},
 };
 use crate::{
     api::types::State,
@@ -95,28 +96,55 @@ pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
             ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
         }
     }
+    channels::relay_lost(ctx, relay)?;
     crate::core::parcels::relay_lost(ctx, relay)
 }
 
-/// Letters sealed under a node that nobody but us is known to hold are sealed anew, under the one in
-/// force: their copies lie in queues that nobody may read.
+/// Letters sealed under nodes that others may not hold are sealed anew, under the one in force.
 pub(crate) fn reseal(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
-    channel: &ChannelRow,
+    lost: &dyn Fn(&NodeId) -> bool,
 ) -> Result<(), CoreError> {
     for kind in [LogKind::Gov, LogKind::Content] {
         let prefix = letters(LETTER, conversation, kind);
         for (key, mut letter) in
             rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, usize::MAX)?
         {
-            if channel.is_idle(&letter.node) {
+            if lost(&letter.node) {
                 letter.copies.clear();
                 letter.payload = None;
                 rows::put(ctx.kv, Table::Outbox, &key, &letter)?;
                 ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
             }
         }
+    }
+    Ok(())
+}
+
+/// What a device has not acknowledged is sealed anew: it could not open it.
+pub(crate) fn reseal_lacked(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<(), CoreError> {
+    for kind in [LogKind::Gov, LogKind::Content] {
+        let acked =
+            receipts::acknowledged(ctx.kv, conversation, device, &chat::own_log(ctx.me, kind))?;
+        let prefix = letters(LETTER, conversation, kind);
+        for (key, mut letter) in
+            rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, usize::MAX)?
+        {
+            if letter.to > acked {
+                letter.copies.clear();
+                letter.payload = None;
+                rows::put(ctx.kv, Table::Outbox, &key, &letter)?;
+                ctx.kv.put(Table::Outbox, &unsettled_key(&key), &[])?;
+            }
+        }
+    }
+    if let Some(row) = people::device(ctx.kv, device)? {
+        ctx.live.sent.retain(|(peer, of, _), _| *peer != row.transport || *of != conversation);
     }
     Ok(())
 }
@@ -175,9 +203,7 @@ pub(super) fn queue(
     node: &NodeId,
     relay: RelayNo,
 ) -> Result<Option<QueueKeys>, KvError> {
-    let Some(relay) = relays::row(kv, relay)? else { return Ok(None) };
-    let node = channel.nodes.iter().find(|row| row.node == *node);
-    Ok(node.map(|node| QueueKeys::derive(node.routing().secret(), &relay.key)))
+    channels::secret_of(kv, channel, node, relay)
 }
 
 /// Seals a letter of what stands in an own log from a sequence number on. Returns the node it is
@@ -189,7 +215,7 @@ pub(super) fn seal(
     from: u64,
 ) -> Result<Option<(NodeId, Vec<u8>, u64)>, CoreError> {
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(None) };
-    let Some(tip) = channel.tip() else { return Ok(None) };
+    let Some(tip) = channel.tip().filter(|_| channel.is_open()) else { return Ok(None) };
     let log = chat::own_log(ctx.me, kind);
     let history = History::new(ctx.kv);
     let key = ctx.me.secrets.signing_key();

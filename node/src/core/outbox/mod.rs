@@ -20,7 +20,7 @@ use kith_crdt::id::LogKind;
 use kith_relay::protocol::{DeleteToken, DepositItem};
 
 use self::letters::{conversation_of, deposit_all, queue, refresh, seal, settle};
-pub(crate) use self::letters::{copies, deposited, relay_lost, reseal};
+pub(crate) use self::letters::{copies, deposited, relay_lost, reseal, reseal_lacked};
 use crate::core::{
     CoreError, Ctx, channels,
     channels::ChannelRow,
@@ -126,6 +126,7 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
     let (since_ms, tries) = *ctx.live.tries.entry(conversation).or_insert((ctx.now_ms, 0));
     let overdue = ctx.now_ms >= since_ms + limits::DIRECT_GRACE_MS;
     let mut waits = announce(ctx, conversation, &channel, &devices)?;
+    waits |= channels::travel(ctx, conversation, &channel, &devices, overdue)?;
     for kind in [LogKind::Gov, LogKind::Content] {
         let lacking = lacking(ctx, conversation, kind, &devices)?;
         settle(ctx, conversation, &channel, kind, lacking.all_have)?;
@@ -165,6 +166,7 @@ fn again(
     };
     if ctx.now_ms >= since_ms + resend_ms(tries) {
         ctx.live.sent.retain(|(_, other, _), _| *other != conversation);
+        ctx.live.told.retain(|(_, other, _)| *other != conversation);
         ctx.live.tries.insert(conversation, (ctx.now_ms, tries + 1));
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DIRECT_GRACE_MS);
         return refresh(ctx, conversation);

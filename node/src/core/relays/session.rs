@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RelayRow, Target, all, check_failed, find, full, info, refused, relay_key};
 use crate::core::{
-    CoreError, Ctx,
+    CoreError, Ctx, channels,
     history::ConvNo,
     inbox,
     io::{Effect, PeerKey},
@@ -72,6 +72,8 @@ pub(crate) enum Ask {
     Forget,
     /// A letter of a conversation.
     Letter(Vec<u8>),
+    /// A commit or a request of a conversation.
+    Travelling(Vec<u8>),
     /// A parcel for an invite given (0) or taken (1).
     Parcel(u8, InviteNo),
     /// Our device record.
@@ -285,6 +287,7 @@ pub(crate) fn reply(
         Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, reply),
         Ask::Slots(target) => slots(ctx, relay, target, reply),
         Ask::Letter(letter) => outbox::deposited(ctx, relay, &row, &letter, reply),
+        Ask::Travelling(key) => channels::deposited(ctx, relay, &row, &key, reply),
         Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply),
         Ask::Record(conversation) => {
             let stored = matches!(&reply, Ok(Reply::Deposited(deposited))
@@ -400,6 +403,7 @@ pub(crate) fn push(
     match push {
         Push::Items { items, .. } => {
             let through = items.last().map(|item| item.seq);
+            ctx.live.fetched_ms = ctx.now_ms;
             for item in items {
                 let result = ctx.attempt(|ctx| match target {
                     Target::Channel(..) => inbox::envelope(ctx, None, &item.payload),

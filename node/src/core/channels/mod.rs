@@ -27,6 +27,9 @@ mod travel;
 mod tree;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use kith_crdt::{
     gov::{AddDevice, Genesis, GovOp},
     id::{ConversationId, DeviceId, NodeId, UserId},
@@ -34,7 +37,7 @@ use kith_crdt::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-pub use self::nodes::{Invitation, commits, invitation, tip};
+pub use self::nodes::{InForce, Invitation, in_force, invitation};
 pub(crate) use self::{
     commits::{Arrived, receive as commit},
     governance::{
@@ -153,6 +156,24 @@ impl NodeRow {
 }
 
 impl ChannelRow {
+    fn new(number: ConvNo, conversation: &ConversationId, user: &UserId) -> Self {
+        Self {
+            number,
+            conversation: *conversation,
+            user: *user,
+            nodes: Vec::new(),
+            tip: None,
+            past: Vec::new(),
+            devices: Vec::new(),
+            unknown: 0,
+            upkeep_ms: None,
+            asked: Vec::new(),
+            asked_sequence: 0,
+            waiting: recover::Waits::default(),
+            unopened: None,
+        }
+    }
+
     /// The node in force: new things are sealed under it.
     pub(crate) fn tip(&self) -> Option<&NodeRow> {
         self.held(&self.tip?)
@@ -242,22 +263,7 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    let channel = ChannelRow {
-        number,
-        conversation: *conversation,
-        user: *user,
-        nodes: Vec::new(),
-        tip: None,
-        past: Vec::new(),
-        devices: Vec::new(),
-        unknown: 0,
-        upkeep_ms: None,
-        asked: Vec::new(),
-        asked_sequence: 0,
-        waiting: recover::Waits::default(),
-        unopened: None,
-    };
-    put(ctx, &channel)?;
+    put(ctx, &ChannelRow::new(number, conversation, user))?;
     append_governance(ctx, number, GovOp::Genesis(Genesis::direct(ctx.me.user, *user)))?;
     let add =
         AddDevice { user: ctx.me.user, device: ctx.me.device, chain: ctx.me.device_list.clone() };

@@ -3,7 +3,7 @@
 //! The law: the state of a node is erased as soon as nobody can rightly need it; what is left says
 //! no more than that it was there.
 
-use kith_crdt::id::{DeviceId, NodeId};
+use kith_crdt::id::{ConversationId, DeviceId, NodeId, UserId};
 use kith_relay::protocol::QueueKeys;
 use serde::{Deserialize, Serialize};
 
@@ -383,19 +383,32 @@ pub fn invitation(
     Ok(None)
 }
 
-/// The node in force in a conversation and how many commits lie above it, for whoever looks at a
-/// device from outside.
-pub fn tip(
-    kv: &dyn KvRead,
-    conversation: &kith_crdt::id::ConversationId,
-) -> Result<Option<(NodeId, u32)>, KvError> {
-    let all = all(kv)?;
-    let found = all.iter().find(|(_, channel)| channel.conversation == *conversation);
-    Ok(found.and_then(|(_, channel)| channel.tip()).map(|tip| (tip.node, tip.depth)))
+/// How a conversation is carried now, for whoever looks at a device from outside.
+pub struct InForce {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// The other user.
+    pub user: UserId,
+    /// The node in force.
+    pub node: NodeId,
+    /// How many commits lie above it.
+    pub depth: u32,
+    /// Its routing secret.
+    pub routing: crate::identity::Secret32,
 }
 
-/// How many commits lie above the nodes in force, over all conversations.
-pub fn commits(kv: &dyn KvRead) -> Result<u64, KvError> {
-    let depth = |channel: &ChannelRow| channel.tip().map_or(0, |tip| u64::from(tip.depth));
-    Ok(all(kv)?.iter().map(|(_, channel)| depth(channel)).sum())
+/// How all conversations are carried, those left out that have no node yet.
+pub fn in_force(kv: &dyn KvRead) -> Result<Vec<InForce>, KvError> {
+    let carried = all(kv)?;
+    let of = |(_, channel): &(ConvNo, ChannelRow)| {
+        let tip = channel.tip()?;
+        Some(InForce {
+            conversation: channel.conversation,
+            user: channel.user,
+            node: tip.node,
+            depth: tip.depth,
+            routing: crate::identity::Secret32::from_bytes(tip.routing),
+        })
+    };
+    Ok(carried.iter().filter_map(of).collect())
 }

@@ -190,3 +190,25 @@ fn publish(
     }
     Ok(())
 }
+
+/// Commits though another device should: what two devices do that know different governance.
+#[cfg(test)]
+pub(super) fn commit_anyway(
+    ctx: &mut Ctx<'_>,
+    number: crate::core::history::ConvNo,
+) -> Result<(), CoreError> {
+    let mut channel =
+        super::row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let tip = channel.tip.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let leaves = Mls::new(ctx.kv, ctx.rng).members(&tip).map_err(ApiError::internal)?;
+    let wanted = with_governance(ctx, number, |governance| {
+        Ok(Wanted {
+            users: governance.members_in_order(),
+            live: governance.live_devices(),
+            heads: governance.next_heads(&[]),
+            frozen: false,
+        })
+    })?;
+    commit(ctx, &mut channel, &wanted, &leaves, true)?;
+    super::put(ctx, &channel)
+}

@@ -34,6 +34,14 @@ pub(super) struct Waits {
     bytes: u64,
 }
 
+#[cfg(test)]
+impl Waits {
+    /// How many rows.
+    pub(super) fn rows(&self) -> u32 {
+        self.rows
+    }
+}
+
 /// Something came that could not be opened.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Unopened {

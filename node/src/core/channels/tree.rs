@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_crdt::id::{ConversationId, DeviceId, NodeId};
+use kith_crdt::id::{ConversationId, DeviceId, EntryId, NodeId};
 
 use super::{ChannelRow, NodeRow, changed, listen, nodes, put, row, upkeep, with_governance};
 use crate::{
@@ -157,15 +157,27 @@ pub(crate) fn found(
         }
         Ok(governance.next_heads(&[]))
     })?;
+    found_with(ctx, number, &heads, &[&record.key_package])
+}
+
+/// Founds the group with the devices of some key packages, all of which must be usable.
+pub(super) fn found_with(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    heads: &[EntryId],
+    key_packages: &[&[u8]],
+) -> Result<Vec<u8>, CoreError> {
+    let conversation = super::conversation_id(ctx.kv, number)?;
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
     let created = Mls::new(ctx.kv, ctx.rng)
-        .create(&me, conversation, &heads, &[&record.key_package])
+        .create(&me, &conversation, heads, key_packages)
         .map_err(|error| {
             tracing::warn!(%error, "cannot found a conversation");
             CoreError::Refused("a conversation that can not be founded")
         })?;
-    let welcome = created.welcome.ok_or(CoreError::Refused("an unusable key package"))?;
+    let welcome = created.welcome.filter(|_| created.skipped.is_empty());
+    let welcome = welcome.ok_or(CoreError::Refused("an unusable key package"))?;
     let (committer, leaf_ms) = (ctx.me.device, ctx.now_ms);
     begin(ctx, number, nodes::New { committer, leaf_ms, ..nodes::New::genesis(created.node) })?;
     Ok(welcome)

@@ -240,6 +240,11 @@ impl Governance {
         self.judgement.name()
     }
 
+    /// The addresses of a group's relays, best first.
+    pub fn relays(&self) -> &[String] {
+        self.judgement.relays()
+    }
+
     /// Whether an operation of a newer kith counts: nothing may be sent until kith is updated.
     pub fn frozen(&self) -> bool {
         self.judgement.frozen()

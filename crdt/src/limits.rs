@@ -61,5 +61,11 @@ pub const CUTS_MAX: usize = 40;
 /// Users a genesis may name.
 pub const GENESIS_USERS_MAX: usize = 64;
 
+/// Relays a group may name.
+pub const RELAYS_MAX: usize = 4;
+
+/// The address of one of them.
+pub const RELAY_ADDRESS_BYTES_MAX: usize = 256;
+
 /// A conversation's name, UTF-8.
 pub const CONVERSATION_NAME_BYTES_MAX: usize = 64;

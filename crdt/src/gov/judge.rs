@@ -240,11 +240,14 @@ impl Judgement {
                 self.membership(&add.user, &node.place, before, counts).is_ok()
                     && self.unremoved(&node.place, &node.id, &add.user, before).is_ok()
             }
-            GovOp::AddDevice(add) => standing() == Ok(add.user),
+            // An owner brings in the devices of those it adds: they can read as soon as they come.
+            GovOp::AddDevice(add) => {
+                standing().is_ok_and(|user| user == add.user || self.is_owner(&user))
+            }
             GovOp::RevokeDevice(_) | GovOp::RemoveUser(_) => {
                 self.removals.iter().any(|removal| removal.at == at)
             }
-            GovOp::AddUser(_) | GovOp::Rename(_) => {
+            GovOp::AddUser(_) | GovOp::Rename(_) | GovOp::Relays(_) => {
                 self.is_group() && standing().is_ok_and(|user| self.is_owner(&user))
             }
             GovOp::Unknown { .. } => standing().is_ok(),
@@ -463,6 +466,14 @@ impl Judgement {
             _ => None,
         });
         renamed.last().or_else(|| self.genesis.as_ref()?.name.as_deref())
+    }
+
+    pub(super) fn relays(&self) -> &[String] {
+        let stated = self.counts.iter().filter_map(|at| match &self.order[at].op {
+            GovOp::Relays(relays) => Some(relays.as_slice()),
+            _ => None,
+        });
+        stated.last().unwrap_or(&[])
     }
 
     pub(super) fn frozen(&self) -> bool {

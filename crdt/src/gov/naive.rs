@@ -94,9 +94,11 @@ impl<'a> Naive<'a> {
             GovOp::AddDevice(add) if add.device == place.log.device => {
                 self.member(&add.user, place, &past) && self.kept(place, id, &add.user, &past)
             }
-            GovOp::AddDevice(add) => speaks_for() == Some(add.user),
+            GovOp::AddDevice(add) => {
+                speaks_for().is_some_and(|user| user == add.user || self.owner(&user))
+            }
             GovOp::RevokeDevice(_) | GovOp::RemoveUser(_) => self.removals.contains(id),
-            GovOp::AddUser(_) | GovOp::Rename(_) => {
+            GovOp::AddUser(_) | GovOp::Rename(_) | GovOp::Relays(_) => {
                 speaks_for().is_some_and(|user| self.owner(&user))
             }
             GovOp::Unknown { .. } => speaks_for().is_some(),

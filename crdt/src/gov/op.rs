@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! offset  bytes  what
-//! 0       1      tag: 1 genesis, 2 add device, 3 revoke device, 4 add user, 5 remove user, 6 rename
+//! 0       1      tag: 1 genesis, 2 add device, 3 revoke device, 4 add user, 5 remove user, 6 rename,
+//!                7 relays
 //! 1       …      the operation, postcard
 //! ```
 //!
@@ -17,6 +18,7 @@ use crate::{
     id::{ConversationId, DeviceId, EntryId, LogId, UserId},
     limits::{
         CHAIN_LINKS_MAX, CONVERSATION_NAME_BYTES_MAX, CUTS_MAX, GENESIS_USERS_MAX, GOV_OP_BYTES_MAX,
+        RELAY_ADDRESS_BYTES_MAX, RELAYS_MAX,
     },
 };
 
@@ -35,6 +37,8 @@ pub enum GovOp {
     RemoveUser(RemoveUser),
     /// The conversation gets another name (groups).
     Rename(String),
+    /// The relays at which the conversation's members read (groups): multiaddrs with `/p2p/…`.
+    Relays(Vec<String>),
     /// An operation of a newer kith: while it counts, nothing may be sent.
     Unknown {
         /// Its tag.
@@ -149,6 +153,7 @@ impl GovOp {
             GovOp::AddUser(op) => (4, canonical::encode(op)),
             GovOp::RemoveUser(op) => (5, canonical::encode(op)),
             GovOp::Rename(op) => (6, canonical::encode(op)),
+            GovOp::Relays(op) => (7, canonical::encode(op)),
             GovOp::Unknown { tag, bytes } => (*tag, bytes.clone()),
         };
         [vec![tag], bytes].concat()
@@ -168,6 +173,7 @@ impl GovOp {
             4 => GovOp::AddUser(payload(rest)?),
             5 => GovOp::RemoveUser(payload(rest)?),
             6 => GovOp::Rename(payload(rest)?),
+            7 => GovOp::Relays(payload(rest)?),
             tag => GovOp::Unknown { tag: *tag, bytes: rest.to_vec() },
         };
         op.check()?;
@@ -193,6 +199,10 @@ impl GovOp {
             GovOp::RevokeDevice(op) => limit(cuts_fit(&op.cuts), "the list of cuts"),
             GovOp::RemoveUser(op) => limit(cuts_fit(&op.cuts), "the list of cuts"),
             GovOp::Rename(name) => limit(name_fits(name), "the conversation's name"),
+            GovOp::Relays(relays) => {
+                let fits = |relay: &String| relay.len() <= RELAY_ADDRESS_BYTES_MAX;
+                limit(relays.len() <= RELAYS_MAX && relays.iter().all(fits), "the list of relays")
+            }
             GovOp::AddUser(_) | GovOp::Unknown { .. } => Ok(()),
         }
     }

@@ -279,6 +279,32 @@ fn a_group_belongs_to_its_owner() {
 }
 
 #[test]
+fn an_owner_brings_in_the_devices_of_members_and_nobody_else_does() {
+    let beginning = Genesis::group(user(10), "group".into(), [1; 32]);
+    let ops = vec![
+        op(0, gov(11, 1), &[], GovOp::Genesis(beginning.clone())),
+        op(1, gov(11, 2), &[0], add(11)),
+        op(2, gov(11, 3), &[1], GovOp::AddUser(user(20))),
+        op(3, gov(11, 4), &[2], add(21)),
+        // Whose user was not added does not take part, and a member is no owner.
+        op(4, gov(11, 5), &[3], add(31)),
+        op(5, gov(21, 1), &[3], GovOp::AddUser(user(30))),
+        op(6, gov(21, 2), &[3], add(31)),
+        op(7, gov(21, 3), &[3], GovOp::Relays(vec!["/a".into()])),
+        op(8, gov(11, 6), &[3], GovOp::Relays(vec!["/b".into(), "/c".into()])),
+    ];
+    let mut governance = Governance::new(beginning.conversation().unwrap());
+    governance.extend(ops).unwrap();
+    let live: Vec<DeviceId> = governance.live_devices().into_keys().collect();
+    assert_eq!(live.len(), 2);
+    assert!(live.contains(&device(11)) && live.contains(&device(21)));
+    for n in [5, 6, 7] {
+        assert_eq!(governance.counts(&id(n)), Some(false), "operation {n}");
+    }
+    assert_eq!(governance.relays(), ["/b", "/c"]);
+}
+
+#[test]
 fn heads_of_one_author_never_go_back() {
     let many: Vec<Op> = (0..12)
         .map(|n| {
@@ -326,7 +352,7 @@ struct Draft {
 fn draft() -> impl Strategy<Value = Draft> {
     let cuts = proptest::collection::vec((0usize..6, 0u64..6), 0..3);
     let heads = proptest::collection::vec(any::<u16>(), 1..3);
-    (0usize..6, heads, 0u8..14, 0usize..6, cuts, any::<bool>()).prop_map(
+    (0usize..6, heads, 0u8..15, 0usize..6, cuts, any::<bool>()).prop_map(
         |(author, heads, kind, about, cuts, flag)| Draft { author, heads, kind, about, cuts, flag },
     )
 }
@@ -355,6 +381,7 @@ fn build(beginning: &Genesis, drafts: &[Draft]) -> Vec<Op> {
             10 => GovOp::RemoveUser(RemoveUser { user: user(about / 10 * 10), cuts }),
             11 => GovOp::AddUser(user(about / 10 * 10)),
             12 => GovOp::Rename(format!("{n}")),
+            13 => GovOp::Relays(vec![format!("{n}")]),
             _ => GovOp::Unknown { tag: 77, bytes: vec![n] },
         };
         let seq = seqs.entry(author).or_default();

@@ -19,6 +19,12 @@ pub const BYTES_QUEUED_PER_LINK: usize = 16 << 20;
 pub const LINKS_PER_PEER_MAX: usize = 4;
 /// Peers with open streams from which on no other peer may open one. Our own dials always may.
 pub const PEERS_INBOUND_MAX: usize = 256;
+/// The longest gossip: the longest envelope and room for what gossipsub puts around it.
+pub const GOSSIP_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
+/// Topics of one peer.
+pub const TOPICS_PER_PEER_MAX: usize = 20_000;
+/// Devices of a group up to which its gossip goes straight to all.
+pub const STRAIGHT_DEVICES_MAX: usize = 32;
 /// Connections others opened that are still being set up.
 pub const CONNECTIONS_PENDING_INBOUND_MAX: u32 = 64;
 /// Connections others opened.

@@ -8,6 +8,7 @@ use kith_crdt::id::LogKind;
 
 use super::{
     channels::Governances,
+    gossip::Listeners,
     history::ConvNo,
     io::PeerKey,
     relays::{Health, Session},
@@ -38,6 +39,8 @@ pub struct Live {
     pub(crate) listening: Vec<String>,
     /// Peers with an open stream, and since when.
     pub(crate) peers: BTreeMap<PeerKey, u64>,
+    /// Who listens to which gossip.
+    pub(crate) listeners: Listeners,
     /// Dials that failed, by peer: how often in a row.
     pub(crate) failed_dials: BTreeMap<PeerKey, u32>,
     /// Addresses learnt from the local network.

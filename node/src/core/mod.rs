@@ -19,6 +19,7 @@ pub mod commands;
 pub mod envelope;
 pub mod events;
 pub mod frame;
+pub mod gossip;
 pub mod history;
 pub mod inbox;
 pub mod io;
@@ -228,6 +229,11 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
         Input::PeerUp { peer } => people::peer_up(ctx, &peer),
         Input::PeerDown { peer } => people::peer_down(ctx, &peer),
         Input::PeerFrame { peer, bytes } => inbox::frame(ctx, &peer, &bytes),
+        Input::Gossip { bytes, .. } => gossip::heard(ctx, &bytes),
+        Input::Subscribed { peer, topic, listens } => {
+            ctx.live.listeners.note(topic, peer, listens);
+            Ok(())
+        }
         Input::DialFailed { peer } => people::dial_failed(ctx, &peer),
         Input::Discovered { peer, addresses } => people::discovered(ctx, &peer, addresses),
         Input::RelayUp { relay, hello } => relays::up(ctx, &relay, hello),

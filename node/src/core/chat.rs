@@ -19,9 +19,8 @@ use super::{
         Appended, Applied, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
         Standing,
     },
-    live::Timer,
     me::Me,
-    outbox,
+    outbox, views,
 };
 use crate::{
     api::{
@@ -189,8 +188,8 @@ pub(crate) fn follow(
             return follow(ctx, conversation, &retried.applied, &retried.changed);
         }
     }
-    if !applied.is_empty() && ctx.live.running {
-        ctx.live.wake_at(Timer::Idle, ctx.now_ms);
+    if !applied.is_empty() {
+        views::look_again(ctx, conversation);
     }
     Ok(())
 }

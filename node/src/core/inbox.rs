@@ -13,7 +13,7 @@ use super::{
     CoreError, Ctx, channels, chat,
     envelope::{self, Inner},
     frame::Frame,
-    history::{BodyAnswer, ConvNo, Range},
+    history::{BodyAnswer, ConvNo, History, Range},
     io::PeerKey,
     letter::Letter,
     parcels, people, receipts, sync,
@@ -63,7 +63,7 @@ pub(crate) fn envelope(
     let inner =
         routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
-        Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
+        Inner::Letter { node, message } => letter(ctx, conversation, from, &node, &message),
         Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &under, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
@@ -74,13 +74,14 @@ pub(crate) fn envelope(
 fn letter(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
+    from: Option<&PeerKey>,
     node: &NodeId,
     message: &[u8],
 ) -> Result<(), CoreError> {
     let opened = match Mls::new(ctx.kv, ctx.rng).open(node, message) {
         Ok(opened) => opened,
         // It came twice, by two routes: what was in it is here.
-        Err(OpenError::Consumed | OpenError::Own) => return receipts::due(ctx, conversation),
+        Err(OpenError::Consumed | OpenError::Own) => return nothing_new(ctx, conversation, from),
         Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {
             return Err(error.into());
         }
@@ -94,6 +95,7 @@ fn letter(
     let Letter::Entries(carried) =
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
     let id = channels::conversation_id(ctx.kv, conversation)?;
+    let before = History::new(ctx.kv).have(conversation)?;
     for carried in carried {
         let verified = carried.entry.verify(&id);
         let result = match verified {
@@ -102,7 +104,23 @@ fn letter(
         };
         tolerate(result)?;
     }
+    if History::new(ctx.kv).have(conversation)? == before {
+        return nothing_new(ctx, conversation, from);
+    }
     receipts::due(ctx, conversation)
+}
+
+/// A letter brought nothing we did not have. A peer that sends it again did not hear of that; to
+/// whoever reads at relays there is nothing to say.
+fn nothing_new(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    from: Option<&PeerKey>,
+) -> Result<(), CoreError> {
+    match from {
+        Some(peer) => receipts::send_to(ctx, conversation, peer),
+        None => Ok(()),
+    }
 }
 
 /// Takes one verified entry into the history.

@@ -20,7 +20,7 @@ use zeroize::Zeroize;
 use self::{governance::append_governance, routes::listen};
 pub(crate) use self::{
     governance::{accept_governance, heads, load_governance, own_governance, with_governance},
-    routes::{announce_record, relays_of, relisten},
+    routes::{announce_record, relays_of, reroute},
     tree::{found, join},
 };
 use super::{

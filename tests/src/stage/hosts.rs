@@ -36,6 +36,7 @@ pub struct Host {
     limits: RelayLimits,
     next: u64,
     sessions: BTreeMap<usize, Session>,
+    pushed: BTreeMap<usize, Vec<(QueueId, u64, Vec<u8>)>>,
 }
 
 struct Session {
@@ -74,6 +75,23 @@ impl Host {
         queues.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Opens a device's session anew without telling it that the last one ended.
+    pub fn reopen(&mut self, device: usize) -> Hello {
+        if let Some(session) = self.sessions.remove(&device) {
+            self.engine.close(session.id);
+        }
+        let id = SessionId(self.next);
+        self.next += 1;
+        let hello = self.engine.open(super::BEGIN_MS, id, Source::Local, &mut self.rng);
+        self.sessions.insert(device, Session { id, queues: BTreeMap::new() });
+        hello.expect("a relay of the stage has room")
+    }
+
+    /// Items pushed to a device: queue, place and payload.
+    pub fn payloads_of(&self, device: usize) -> Vec<(QueueId, u64, Vec<u8>)> {
+        self.pushed.get(&device).cloned().unwrap_or_default()
+    }
+
     fn build(number: u8, epoch: u8, limits: RelayLimits) -> Engine<MemoryStorage> {
         let storage = MemoryStorage::in_memory(Epoch([epoch; 16]));
         Engine::new(storage, SigningKey::from_bytes(&[200 + number; 32]), limits)
@@ -102,6 +120,7 @@ impl Stage {
             limits,
             next: 1,
             sessions: BTreeMap::new(),
+            pushed: BTreeMap::new(),
         });
         usize::from(number)
     }
@@ -218,6 +237,11 @@ impl Stage {
                         | Push::Slots { subscription, .. }
                         | Push::Ended { subscription, .. }) = &push;
                         let Some(queue) = session.queues.get(subscription) else { continue };
+                        if let Push::Items { items, .. } = &push {
+                            let kept = host.pushed.entry(*device).or_default();
+                            let items = items.iter();
+                            kept.extend(items.map(|i| (*queue, i.seq, i.payload.clone())));
+                        }
                         Input::RelayPush { relay, queue: *queue, push }
                     }
                     ServerFrame::Hello(_) => continue,

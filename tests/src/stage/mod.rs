@@ -4,9 +4,13 @@
 //! answers, what a hostile device sends. Time stands still unless it is told to pass. The law: a
 //! core's changes are applied before its effects, as the driver does.
 
+pub mod forge;
 mod hosts;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 use kith_node::{
     api::{
@@ -19,7 +23,7 @@ use kith_node::{
         is_query,
         me::Me,
     },
-    kv::{Changes, KvError, MemoryKv, Overlay},
+    kv::{Changes, KvError, KvRead, MemoryKv, Overlay, Row, Table},
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use serde_json::Value;
@@ -50,6 +54,8 @@ pub struct Device {
     pub inputs: u64,
     /// Frames it sent to peers.
     pub frames: u64,
+    /// Rows its core read.
+    pub reads: u64,
     /// Relays it wants sessions with.
     pub wanted: BTreeMap<PeerKey, String>,
     wake_at: Option<u64>,
@@ -169,17 +175,25 @@ impl Stage {
     /// Does all there is to do until nothing is left but waiting.
     pub fn settle(&mut self) {
         for _ in 0..STEPS_MAX {
-            if let Some((device, input)) = self.agenda.pop_front() {
-                self.handle(device, input);
-                continue;
+            if !self.step() {
+                return;
             }
-            let now_ms = self.now_ms;
-            let due = |one: &Device| one.on && one.wake_at.is_some_and(|at_ms| at_ms <= now_ms);
-            let Some(device) = self.devices.iter().position(due) else { return };
-            self.devices[device].wake_at = None;
-            self.handle(device, Input::Wake);
         }
         panic!("the stage runs in circles");
+    }
+
+    /// Does the next thing; whether there was one.
+    pub fn step(&mut self) -> bool {
+        if let Some((device, input)) = self.agenda.pop_front() {
+            self.handle(device, input);
+            return true;
+        }
+        let now_ms = self.now_ms;
+        let due = |one: &Device| one.on && one.wake_at.is_some_and(|at_ms| at_ms <= now_ms);
+        let Some(device) = self.devices.iter().position(due) else { return false };
+        self.devices[device].wake_at = None;
+        self.handle(device, Input::Wake);
+        true
     }
 
     /// Lets time pass, with all that becomes due in it.
@@ -334,6 +348,7 @@ impl Device {
             events: Vec::new(),
             inputs: 0,
             frames: 0,
+            reads: 0,
             wanted: BTreeMap::new(),
             wake_at: None,
             commands: 0,
@@ -349,7 +364,9 @@ impl Device {
     /// One input; what it changed is applied.
     pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, KvError> {
         self.inputs += 1;
-        let step = self.core.handle(now_ms, &mut self.rng, &self.kv, input)?;
+        let counted = Counted { kv: &self.kv, reads: Cell::new(0) };
+        let step = self.core.handle(now_ms, &mut self.rng, &counted, input)?;
+        self.reads += counted.reads.get();
         self.kv.apply(step.changes);
         Ok(step.effects)
     }
@@ -361,5 +378,31 @@ impl Device {
         let changes: Changes = overlay.into_changes();
         self.kv.apply(changes);
         result
+    }
+}
+
+/// Storage that counts the rows read from it.
+struct Counted<'a> {
+    kv: &'a MemoryKv,
+    reads: Cell<u64>,
+}
+
+impl KvRead for Counted<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.reads.set(self.reads.get() + 1);
+        self.kv.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Row>, KvError> {
+        let rows = self.kv.scan(table, start, end, reverse, limit)?;
+        self.reads.set(self.reads.get() + 1 + rows.len() as u64);
+        Ok(rows)
     }
 }

@@ -1,0 +1,149 @@
+//! What a hostile device on the stage says with its real keys, besides what its core says.
+
+use ed25519_dalek::SigningKey;
+use kith_crdt::{
+    entry::{HeadSignature, SignedEntry},
+    have::Have,
+    id::{ConversationId, EntryId, LogId, LogKind, NodeId, Place, UserId},
+    segment,
+};
+use kith_node::{
+    core::{
+        envelope::{Inner, Routing},
+        frame::Frame,
+        io::Input,
+        letter::{Carried, Letter},
+        receipts::Receipt,
+        rows::DeviceRow,
+    },
+    identity::{
+        Signed,
+        record::{DeviceRecord, SignedDeviceRecord},
+    },
+    kv::{MemoryKv, Table},
+    mls::{Me, Mls},
+};
+
+use super::Stage;
+
+/// How a conversation is carried: the beginning of its row.
+pub struct Channel {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The other user.
+    pub user: UserId,
+    /// The node of the MLS tree it was founded with.
+    pub node: NodeId,
+    /// Its routing secret.
+    pub routing: [u8; 32],
+}
+
+type Row = (ConversationId, UserId, Vec<(NodeId, Option<NodeId>, [u8; 32])>);
+
+/// The conversations a store carries.
+pub fn channels(kv: &MemoryKv) -> Vec<Channel> {
+    let rows = kv.rows().filter(|(table, _, _)| *table == Table::Channels);
+    let decoded = rows.filter_map(|(_, _, row)| {
+        let ((conversation, user, nodes), _): (Row, _) = postcard::take_from_bytes(row).ok()?;
+        let (node, _, routing) = *nodes.first()?;
+        Some(Channel { conversation, user, node, routing })
+    });
+    decoded.collect()
+}
+
+/// The device records a store knows.
+pub fn records(kv: &MemoryKv) -> Vec<DeviceRecord> {
+    let rows = kv.rows().filter(|(table, _, _)| *table == Table::Devices);
+    let decoded = rows.filter_map(|(_, _, row)| {
+        let row: DeviceRow = postcard::from_bytes(row).ok()?;
+        let record = SignedDeviceRecord::decode(&row.record).ok()?.verify().ok()?;
+        Some((*record).clone())
+    });
+    decoded.collect()
+}
+
+/// An entry with any place, predecessor and header, rightly signed.
+pub fn entry(
+    conversation: &ConversationId,
+    place: Place,
+    previous: Option<EntryId>,
+    header: &[u8],
+    key: &SigningKey,
+) -> SignedEntry {
+    let actor = segment::actor(conversation, &place);
+    let id = segment::entry_id(&actor, place.key(), previous.as_ref(), header);
+    let signature = HeadSignature::sign(key, conversation, &place, &id);
+    let parts = (place, previous, header, signature);
+    let bytes = postcard::to_stdvec(&parts).expect("plain data encodes");
+    postcard::from_bytes(&bytes).expect("the parts of an entry are an entry")
+}
+
+impl Stage {
+    /// A log of a device.
+    pub fn log_of(&self, device: usize, kind: LogKind) -> LogId {
+        let me = self.devices[device].core.me();
+        LogId { device: me.device, kind, incarnation: me.incarnation }
+    }
+
+    /// The conversation of two devices' users, as the first one carries it.
+    pub fn channel(&self, device: usize, with: usize) -> Channel {
+        let user = self.devices[with].core.me().user;
+        let found = channels(&self.devices[device].kv).into_iter().find(|one| one.user == user);
+        found.expect("they are contacts")
+    }
+
+    /// One device says something to another over their stream.
+    pub fn say(&mut self, from: usize, to: usize, inner: &Inner) {
+        let routing = Routing::new(&self.channel(from, to).routing);
+        let envelope = routing.seal(&mut self.devices[from].rng, inner);
+        let peer = self.devices[from].transport;
+        let bytes = Frame::Envelope(envelope).encode();
+        self.queue(to, Input::PeerFrame { peer, bytes });
+    }
+
+    /// A letter of one device to another, with entries of any devices.
+    pub fn letter(&mut self, from: usize, to: usize, entries: Vec<SignedEntry>) {
+        let channel = self.channel(from, to);
+        let carried = entries.into_iter().map(|entry| Carried { entry, body: None }).collect();
+        let plain = Letter::Entries(carried).encode();
+        let (user, key) = {
+            let me = self.devices[from].core.me();
+            (me.user, me.secrets.signing_key())
+        };
+        let sealed = self.devices[from].change(|kv, rng| {
+            Mls::new(kv, rng).seal(&Me { user, key: &key }, &channel.node, &plain)
+        });
+        let message = sealed.expect("a member can seal");
+        self.say(from, to, &Inner::Letter { node: channel.node, message });
+    }
+
+    /// A receipt of one device to another that claims anything.
+    pub fn receipt(
+        &mut self,
+        from: usize,
+        to: usize,
+        sequence: u64,
+        haves: Vec<(LogId, Have)>,
+        reads: Vec<(LogId, u64)>,
+    ) {
+        let conversation = self.channel(from, to).conversation;
+        let me = self.devices[from].core.me();
+        let receipt = Receipt { conversation, device: me.device, sequence, haves, reads };
+        let signed = Signed::sign(receipt, &me.secrets.signing_key()).expect("it is within limits");
+        self.say(from, to, &Inner::Receipt(signed.signed().encode()));
+    }
+
+    /// The record of a device that another one knows.
+    pub fn record_of(&self, device: usize, known_to: usize) -> DeviceRecord {
+        let id = self.devices[device].core.me().device;
+        let known = records(&self.devices[known_to].kv);
+        known.into_iter().find(|record| record.device == id).expect("the record is known")
+    }
+
+    /// A record of one device to another that claims anything.
+    pub fn record(&mut self, from: usize, to: usize, record: DeviceRecord) {
+        let key = self.devices[from].core.me().secrets.signing_key();
+        let signed = Signed::sign(record, &key).expect("it is within limits");
+        self.say(from, to, &Inner::Record(signed.signed().encode()));
+    }
+}

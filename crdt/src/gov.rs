@@ -183,6 +183,15 @@ impl Governance {
         self.judgement.user_of(device)
     }
 
+    /// Whether a user belongs, ever belonged, or may have: some operation, counting or not, names it.
+    pub fn names(&self, user: &UserId) -> bool {
+        self.nodes.values().any(|node| match &node.op {
+            GovOp::Genesis(genesis) => genesis.users.contains(user),
+            GovOp::AddUser(added) => *added == *user,
+            _ => false,
+        })
+    }
+
     /// Users that belong to the conversation now.
     pub fn members(&self) -> BTreeSet<UserId> {
         self.judgement.members()

@@ -68,6 +68,14 @@ impl Have {
         Self::trimmed(self.chain.max(other.chain), high.full, holes)
     }
 
+    /// What is claimed of the entries below `chain` alone: a claim about a log's author can not
+    /// reach beyond what the author wrote.
+    pub fn capped(&self, chain: u64) -> Self {
+        let holes = self.holes.iter().filter(|(start, _)| *start < chain);
+        let holes = holes.map(|(start, end)| (*start, (*end).min(chain))).collect();
+        Self::trimmed(self.chain.min(chain), self.full.min(chain), holes)
+    }
+
     /// Whether this one claims all that the other claims.
     pub fn covers(&self, other: &Self) -> bool {
         self.chain >= other.chain && self.lacks_bodies(other).is_empty()
@@ -188,6 +196,17 @@ mod tests {
             let lacking: BTreeSet<u64> = bodies(&b).difference(&bodies(&a)).copied().collect();
             prop_assert_eq!(spread(&a.lacks_bodies(&b)), lacking.clone());
             prop_assert_eq!(a.covers(&b), lacking.is_empty() && a.chain >= b.chain);
+        }
+
+        #[test]
+        fn what_is_capped_claims_the_same_below_and_nothing_beyond(
+            (have, _) in have(), chain in 0u64..100,
+        ) {
+            let capped = have.capped(chain);
+            prop_assert!(capped.is_valid());
+            prop_assert_eq!(capped.chain, have.chain.min(chain));
+            let below: BTreeSet<u64> = bodies(&have).into_iter().filter(|s| *s < chain).collect();
+            prop_assert_eq!(bodies(&capped), below);
         }
 
         #[test]

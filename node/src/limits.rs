@@ -7,10 +7,24 @@
 
 /// The longest frame between two nodes.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
-/// Frames read from all peers and not yet handled.
-pub const FRAMES_IN_FLIGHT: usize = 256;
+/// Frames read from all peers and not yet handled, together.
+pub const FRAMES_IN_FLIGHT_KIB: u32 = 32 * 1024;
+/// What a frame in flight costs beside its bytes: many small ones are not free.
+pub const FRAME_OVERHEAD_KIB: u32 = 4;
 /// Frames that wait to be written to one peer before its stream is closed.
 pub const FRAMES_QUEUED_PER_LINK: usize = 1024;
+/// Bytes that wait to be written to one peer before its stream is closed.
+pub const BYTES_QUEUED_PER_LINK: usize = 16 << 20;
+/// Streams with one peer; a further one replaces the oldest.
+pub const LINKS_PER_PEER_MAX: usize = 4;
+/// Peers with open streams from which on no other peer may open one. Our own dials always may.
+pub const PEERS_INBOUND_MAX: usize = 256;
+/// Connections others opened that are still being set up.
+pub const CONNECTIONS_PENDING_INBOUND_MAX: u32 = 64;
+/// Connections others opened.
+pub const CONNECTIONS_INBOUND_MAX: u32 = 512;
+/// Connections with one peer, in both directions.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 8;
 /// The first pause after a relay session failed.
 pub const RELAY_BACKOFF_MS_MIN: u64 = 500;
 /// The longest pause between two tries to reach a relay.

@@ -29,7 +29,7 @@ pub(super) struct Node {
     id: EntryId,
     place: Place,
     pub(super) heads: Vec<EntryId>,
-    op: GovOp,
+    pub(super) op: GovOp,
     /// For an added device whose chain is valid: how senior it is.
     seniority: Option<Seniority>,
     /// For a revocation: the root's own record in it is valid, and of this user.

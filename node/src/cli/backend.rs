@@ -103,6 +103,8 @@ pub(super) struct NewDevice {
     pub(super) user: String,
     pub(super) device: String,
     pub(super) words: Zeroizing<String>,
+    /// Its store, open.
+    pub(super) store: Store,
 }
 
 /// Makes a user with this device as its first, and the profile that holds it.
@@ -115,22 +117,18 @@ pub(super) fn create(
     let mut rows = Overlay::new(&empty);
     let root = Me::create(&mut rows, &mut entropy()?, clock::now_ms(), name)?;
     let me = Me::load(&rows)?.ok_or_else(|| ApiError::internal("a new device is not there"))?;
-    profile.create(key, rows.into_changes())?;
-    Ok(NewDevice { user: me.user.to_string(), device: me.device.to_string(), words: root.words() })
+    let store = profile.create(key, rows.into_changes())?;
+    let (user, device) = (me.user.to_string(), me.device.to_string());
+    Ok(NewDevice { user, device, words: root.words(), store })
 }
 
 /// The 24 words, as long as nobody confirmed them.
-pub(super) fn kept_words(
-    profile: &Profile,
-    key: &KeySource,
-) -> Result<Option<Zeroizing<String>>, ApiError> {
-    let store = profile.open(key)?;
+pub(super) fn kept_words(store: &Store) -> Result<Option<Zeroizing<String>>, ApiError> {
     Ok(me::root(&store.snapshot()?)?.map(|root| root.words()))
 }
 
 /// Forgets the words: the paper or file is the only copy from now on.
-pub(super) fn forget_words(profile: &Profile, key: &KeySource) -> Result<(), ApiError> {
-    let store = profile.open(key)?;
+pub(super) fn forget_words(store: &Store) -> Result<(), ApiError> {
     let mut txn = store.begin()?;
     me::forget_root(&mut txn)?;
     Ok(txn.commit()?)
@@ -159,9 +157,10 @@ mod tests {
         let key = KeySource::Default;
         let made = create(&profile, &key, "Ana").unwrap();
         assert_eq!(made.words.split(' ').count(), 24);
-        assert_eq!(*kept_words(&profile, &key).unwrap().unwrap(), *made.words);
-        forget_words(&profile, &key).unwrap();
-        assert!(kept_words(&profile, &key).unwrap().is_none());
+        assert_eq!(*kept_words(&made.store).unwrap().unwrap(), *made.words);
+        forget_words(&made.store).unwrap();
+        assert!(kept_words(&made.store).unwrap().is_none());
+        drop(made.store);
         let me = Me::load(&profile.open(&key).unwrap().snapshot().unwrap()).unwrap().unwrap();
         assert_eq!((me.name.as_str(), me.user.to_string()), ("Ana", made.user));
         let again = create(&profile, &key, "Ben").map(|_| ()).unwrap_err();

@@ -61,7 +61,7 @@ pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result
         None => !out.json() && show_on_terminal(&made.words),
     };
     if confirmed {
-        backend::forget_words(&profile, &global.key_source())?;
+        backend::forget_words(&made.store)?;
     }
     let result = Made {
         user: made.user,
@@ -83,8 +83,9 @@ pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result
 /// Hands over the words that were kept.
 pub(super) fn words(global: &Global, args: &WordsArgs, out: &mut Output) -> Result<(), Stop> {
     let profile = backend::profile(global)?;
-    let key = global.key_source();
-    let Some(words) = backend::kept_words(&profile, &key).map_err(while_running)? else {
+    let opened = profile.open(&global.key_source()).map_err(ApiError::from);
+    let store = opened.map_err(while_running)?;
+    let Some(words) = backend::kept_words(&store)? else {
         return Err(ApiError::new(ErrorCode::Unsupported, "the words are not kept here any more")
             .hint("they were confirmed: the paper or file you made then is the only copy")
             .into());
@@ -105,7 +106,7 @@ pub(super) fn words(global: &Global, args: &WordsArgs, out: &mut Output) -> Resu
         None => show_on_terminal(&words),
     };
     if confirmed {
-        backend::forget_words(&profile, &key)?;
+        backend::forget_words(&store)?;
     } else {
         out.hint("not confirmed: the words stay sealed in the profile");
     }

@@ -1,26 +1,25 @@
 //! Writing: messages, edits, deletions, reactions; and what follows when the history changed.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, btree_map::Entry},
-};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
     entry::{SignedEntry, Verified},
-    gov::{Authorisation, GovOp, Governance},
+    gov::{Authorisation, GovOp},
     header::Op,
     id::{ConversationId, EntryId, LogId, LogKind},
 };
 
 use super::{
-    CoreError, Ctx, channels, events,
+    CoreError, Ctx, channels,
+    channels::Governances,
+    events,
     history::{
         Appended, Applied, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
         Standing,
     },
     me::Me,
-    outbox, views,
+    outbox, sync, views,
 };
 use crate::{
     api::{
@@ -59,7 +58,7 @@ pub(crate) fn signed(
 
 /// Governance as the history asks it: loaded once per conversation.
 struct Judge<'a> {
-    governance: RefCell<&'a mut BTreeMap<ConvNo, Governance>>,
+    governance: RefCell<&'a mut Governances>,
 }
 
 impl Authority for Judge<'_> {
@@ -71,10 +70,7 @@ impl Authority for Judge<'_> {
         gov: &[EntryId],
     ) -> Result<Standing, KvError> {
         let mut cached = self.governance.borrow_mut();
-        let governance = match cached.entry(conversation) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(channels::load_governance(kv, conversation)?),
-        };
+        let governance = cached.get(kv, conversation)?;
         Ok(match governance.authorisation(entry.place(), entry.id(), gov) {
             Authorisation::Authorised(user) => Standing::Counts(user),
             Authorisation::Void(_) => Standing::Void,
@@ -127,7 +123,7 @@ pub(crate) fn append(
     let log = History::new(ctx.kv).log(conversation, &own_log(ctx.me, kind))?;
     let previous = log.map(|log| log.gov).unwrap_or_default();
     let heads = channels::heads(ctx, conversation, &previous)?;
-    let frozen = channels::with_governance(ctx, conversation, |_, gov| Ok(gov.frozen()))?;
+    let frozen = channels::with_governance(ctx, conversation, |gov| Ok(gov.frozen()))?;
     if frozen {
         let error = ApiError::new(ErrorCode::Frozen, "this conversation needs a newer kith")
             .hint("update kith; nothing is lost meanwhile");
@@ -199,16 +195,12 @@ fn learn_governance(
     conversation: ConvNo,
     applied: &[Applied],
 ) -> Result<(), CoreError> {
-    channels::with_governance(ctx, conversation, |_, governance| {
-        for applied in applied {
-            let Op::Gov(bytes) = &applied.entry.header().op else { continue };
-            let Ok(op) = GovOp::decode(bytes) else { continue };
-            let (id, place) = (*applied.entry.id(), *applied.entry.place());
-            governance
-                .insert(id, place, applied.gov.clone(), op)
-                .map_err(|_| CoreError::Refused("a governance operation beyond the limit"))?;
-        }
-        Ok(())
-    })?;
-    channels::refresh_devices(ctx, conversation)
+    let ops = applied.iter().filter_map(|applied| {
+        let Op::Gov(bytes) = &applied.entry.header().op else { return None };
+        let op = GovOp::decode(bytes).ok()?;
+        Some((*applied.entry.id(), *applied.entry.place(), applied.gov.clone(), op))
+    });
+    channels::learn(ctx, conversation, ops.collect())?;
+    channels::refresh_devices(ctx, conversation)?;
+    sync::resume(ctx, conversation)
 }

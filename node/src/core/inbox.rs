@@ -7,7 +7,14 @@
 //!                  └─▶ want, range ─▶ sync
 //! ```
 
-use kith_crdt::{body::Body, entry::Verified};
+use std::collections::BTreeSet;
+
+use kith_crdt::{
+    body::Body,
+    entry::Verified,
+    header::{Header, Op},
+    id::{LogId, NodeId},
+};
 
 use super::{
     CoreError, Ctx, channels, chat,
@@ -22,7 +29,6 @@ use crate::{
     identity::record::SignedDeviceRecord,
     mls::{Mls, error::OpenError},
 };
-use kith_crdt::id::NodeId;
 
 /// Refusing what a peer or relay sent must not undo the rest of an input; a failing store must.
 pub(crate) fn tolerate(result: Result<(), CoreError>) -> Result<(), CoreError> {
@@ -41,6 +47,12 @@ pub(crate) fn tolerate(result: Result<(), CoreError>) -> Result<(), CoreError> {
 /// A frame came from a peer.
 pub(crate) fn frame(ctx: &mut Ctx<'_>, peer: &PeerKey, bytes: &[u8]) -> Result<(), CoreError> {
     let frame = Frame::decode(bytes).map_err(|_| CoreError::Refused("a malformed frame"));
+    if let Ok(Frame::Envelope(bytes)) = &frame
+        && let Some(tag) = envelope::tag_of(bytes)
+        && let Some((conversation, ..)) = channels::by_tag(ctx.kv, &tag)?
+    {
+        ctx.live.governance.preload(&*ctx.kv, conversation)?;
+    }
     let result = frame.and_then(|frame| {
         ctx.attempt(|ctx| match frame {
             Frame::Envelope(bytes) => envelope(ctx, Some(peer), &bytes),
@@ -67,7 +79,7 @@ pub(crate) fn envelope(
         Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &under, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
-        Inner::Range(bytes) => sync::answered(ctx, conversation, &bytes),
+        Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
     }
 }
 
@@ -96,14 +108,12 @@ fn letter(
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
     let id = channels::conversation_id(ctx.kv, conversation)?;
     let before = History::new(ctx.kv).have(conversation)?;
-    for carried in carried {
-        let verified = carried.entry.verify(&id);
-        let result = match verified {
-            Ok(verified) => ctx.attempt(|ctx| accept(ctx, conversation, &verified, carried.body)),
-            Err(_) => Err(CoreError::Refused("an entry that is not rightly signed")),
-        };
-        tolerate(result)?;
-    }
+    let verified = carried.into_iter().filter_map(|carried| {
+        let entry = carried.entry.verify(&id);
+        let entry = entry.inspect_err(|error| tracing::debug!(%error, "an entry was refused"));
+        Some((entry.ok()?, carried.body))
+    });
+    accept_all(ctx, conversation, verified.collect())?;
     if History::new(ctx.kv).have(conversation)? == before {
         return nothing_new(ctx, conversation, from);
     }
@@ -123,8 +133,33 @@ fn nothing_new(
     }
 }
 
-/// Takes one verified entry into the history.
-pub(crate) fn accept(
+/// Takes verified entries into the history, each on its own: one that is refused does not keep out
+/// the others.
+pub(crate) fn accept_all(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    entries: Vec<(Verified, Option<Body>)>,
+) -> Result<(), CoreError> {
+    let logs: BTreeSet<LogId> = entries.iter().map(|(entry, _)| entry.place().log).collect();
+    let mut admitted = BTreeSet::new();
+    for log in logs {
+        let of_log = entries.iter().filter(|(entry, _)| entry.place().log == log);
+        if channels::admits(ctx, conversation, &log, of_log.map(|(entry, _)| &entry.header().op))? {
+            admitted.insert(log);
+        }
+    }
+    for (entry, body) in entries {
+        let result = if admitted.contains(&entry.place().log) {
+            ctx.attempt(|ctx| accept(ctx, conversation, &entry, body))
+        } else {
+            Err(CoreError::Refused("an entry of a device nobody vouches for"))
+        };
+        tolerate(result)?;
+    }
+    Ok(())
+}
+
+fn accept(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     entry: &Verified,
@@ -146,6 +181,16 @@ pub(crate) fn accept_range(
         BodyAnswer::ErasedBy(_) => None,
     });
     let bodies = bodies.collect();
+    let ops: Vec<Op> = range
+        .block
+        .headers
+        .iter()
+        .filter_map(|bytes| Header::decode(bytes).ok())
+        .map(|header| header.op)
+        .collect();
+    if !channels::admits(ctx, conversation, &range.block.log, ops.iter())? {
+        return Err(CoreError::Refused("a range of a device nobody vouches for"));
+    }
     let accepted = chat::with_history(ctx, |history| {
         history.accept_block(conversation, &range.block, bodies)
     })?;
@@ -161,7 +206,7 @@ fn record(ctx: &mut Ctx<'_>, conversation: ConvNo, bytes: &[u8]) -> Result<(), C
     if record.device == ctx.me.device {
         return Ok(());
     }
-    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+    let belongs = channels::with_governance(ctx, conversation, |governance| {
         Ok(governance.live_devices().get(&record.device) == Some(&record.user))
     })?;
     if !belongs {

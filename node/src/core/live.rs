@@ -11,9 +11,10 @@ use std::{
     ops::Deref,
 };
 
-use kith_crdt::{gov::Governance, id::LogKind};
+use kith_crdt::id::LogKind;
 
 use super::{
+    channels::Governances,
     history::ConvNo,
     io::PeerKey,
     relays::{Ask, Health, Pending, Session, Target},
@@ -88,8 +89,8 @@ pub struct Live {
     pub(crate) silent: BTreeMap<RelayNo, u32>,
     /// Until when a relay that would not store something is left alone.
     pub(crate) resting: BTreeMap<RelayNo, u64>,
-    /// Governance of the conversations last used; forgotten when a part fails.
-    pub(crate) governance: BTreeMap<ConvNo, Governance>,
+    /// Governance of the conversations last used.
+    pub(crate) governance: Governances,
     /// Numbers of requests given so far: none is used twice.
     pub(crate) requests: u64,
     // ---- what follows from our doing -----------------------------------------------------------
@@ -182,8 +183,7 @@ impl Live {
 
     /// A part failed: what it did is undone.
     pub(crate) fn roll_back(&mut self, mark: usize) {
-        // It may hold operations that were just dropped.
-        self.governance.clear();
+        self.governance.rolled_back();
         while self.journal.len() > mark {
             if let Some(undo) = self.journal.pop() {
                 undo(self);
@@ -191,8 +191,9 @@ impl Live {
         }
     }
 
-    /// An input succeeded: what it did stays.
+    /// An input succeeded: what it did stays. If it is not made durable the driver opens another core.
     pub(crate) fn settle(&mut self) {
+        self.governance.committed();
         self.journal.clear();
     }
 

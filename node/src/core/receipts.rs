@@ -10,7 +10,7 @@
 //! A receipt states everything a device has, so the newest replaces all before it: it goes to
 //! connected devices directly and into the device's latest-wins slot at relays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_crdt::{
     have::Have,
@@ -141,6 +141,15 @@ where
     list.iter().find(|(id, _)| id == log).map(|(_, value)| value.clone())
 }
 
+/// What a device said that it has, by log.
+pub(crate) fn haves(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<Vec<(LogId, Have)>, KvError> {
+    Ok(row(kv, conversation, device)?.map(|row| row.haves).unwrap_or_default())
+}
+
 /// Up to where a device acknowledged a log without gaps.
 pub(crate) fn acknowledged(
     kv: &dyn KvRead,
@@ -174,13 +183,11 @@ pub(crate) fn standing(
     seq: u64,
 ) -> Result<Option<(Reached, Option<u64>)>, KvError> {
     let Some(row) = row(kv, conversation, device)? else { return Ok(None) };
-    let has = of_log(&row.haves, log).is_some_and(|have| have.has_body(seq));
+    if !of_log(&row.haves, log).is_some_and(|have| have.has_body(seq)) {
+        return Ok(None);
+    }
     let read = of_log(&row.reads, log).is_some_and(|below| seq < below);
-    let reached = match (has, read) {
-        (_, true) => Reached::Read,
-        (true, false) => Reached::Had,
-        (false, false) => return Ok(None),
-    };
+    let reached = if read { Reached::Read } else { Reached::Had };
     let prefix = mark_prefix(conversation, device, reached, log);
     let start = rows::key(&[&prefix, &(seq + 1).to_be_bytes()]);
     let found = kv.scan(Table::Ledger, &start, &rows::after_prefix(&prefix), false, 1)?;
@@ -191,15 +198,24 @@ pub(crate) fn standing(
     Ok(Some((reached, at_ms)))
 }
 
-/// Up to where others say that logs go.
+/// Up to where others say that logs go: those of devices that belong, and those we hold a part of.
 pub(crate) fn claimed(
     kv: &dyn KvRead,
     conversation: ConvNo,
 ) -> Result<BTreeMap<LogId, u64>, KvError> {
+    let history = History::new(kv);
+    let known = channels::known_devices(kv, conversation)?;
+    let mut devices = BTreeSet::new();
+    for number in &known {
+        devices.extend(people::device(kv, *number)?.map(|row| row.device));
+    }
     let mut claimed = BTreeMap::new();
-    for device in channels::known_devices(kv, conversation)? {
+    for device in known {
         let Some(row) = row(kv, conversation, device)? else { continue };
         for (log, have) in row.haves {
+            if !devices.contains(&log.device) && history.log(conversation, &log)?.is_none() {
+                continue;
+            }
             let end = claimed.entry(log).or_insert(0);
             *end = have.chain.max(*end);
         }
@@ -352,7 +368,7 @@ pub(crate) fn receive(
     if receipt.device == ctx.me.device {
         return Ok(());
     }
-    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+    let belongs = channels::with_governance(ctx, conversation, |governance| {
         Ok(governance.live_devices().contains_key(&receipt.device))
     })?;
     let known = people::find_device(ctx.kv, &receipt.device)?.filter(|_| belongs);
@@ -367,14 +383,14 @@ pub(crate) fn receive(
     }
     let after = ReceiptRow {
         sequence: receipt.sequence,
-        haves: receipt.haves.clone(),
+        haves: plausible(ctx, conversation, &receipt.haves)?,
         reads: receipt.reads.clone(),
         at_ms: ctx.now_ms,
     };
     rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &after)?;
     let log = chat::own_log(ctx.me, LogKind::Content);
     let had = |row: &ReceiptRow| of_log(&row.haves, &log).map_or(0, |have| whole(&have));
-    let read = |row: &ReceiptRow| of_log(&row.reads, &log).unwrap_or(0);
+    let read = |row: &ReceiptRow| of_log(&row.reads, &log).unwrap_or(0).min(had(row));
     let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
     progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
     progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
@@ -385,6 +401,25 @@ pub(crate) fn receive(
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())
+}
+
+/// What a device may claim: of our own logs not more than we wrote. Else what we write next would
+/// count as delivered before it is sent.
+fn plausible(
+    ctx: &Ctx<'_>,
+    conversation: ConvNo,
+    haves: &[(LogId, Have)],
+) -> Result<Vec<(LogId, Have)>, CoreError> {
+    let history = History::new(ctx.kv);
+    let mut kept = Vec::with_capacity(haves.len());
+    for (log, have) in haves {
+        if log.device != ctx.me.device {
+            kept.push((*log, have.clone()));
+        } else if let Some(own) = history.log(conversation, log)? {
+            kept.push((*log, have.capped(own.next_seq)));
+        }
+    }
+    Ok(kept)
 }
 
 /// A device got further with our log: noted with the time, and told.

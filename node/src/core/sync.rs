@@ -4,6 +4,8 @@
 //! third device, a body that is missing. Questions and answers go over the direct stream only and
 //! are answered from the tables in bounded pieces, each of which runs through to a signed head.
 
+use std::collections::BTreeSet;
+
 use kith_crdt::{
     have::Have,
     id::{LogId, LogKind},
@@ -34,26 +36,49 @@ pub(crate) fn compare(
     for (log, their) in theirs.iter().filter(|(log, _)| log.device != ctx.me.device) {
         let our = ours.iter().find(|(id, _)| id == log).map(|(_, have)| have.clone());
         let our = our.unwrap_or_default();
-        let lacks_bodies = our.lacks_bodies(their).first().copied();
-        let Some(from) = our
-            .lacks_headers(their)
-            .or(lacks_bodies.filter(|_| log.kind == LogKind::Content))
-            .map(|(from, _)| from)
-        else {
-            continue;
-        };
         // The author itself is about to push a short gap at its end.
         let pushed = log.device == device.device
-            && from == our.chain
-            && their.chain - from <= limits::DIRECT_WINDOW_ENTRIES;
+            && our.full == our.chain
+            && our.holes.is_empty()
+            && their.chain.saturating_sub(our.chain) <= limits::DIRECT_WINDOW_ENTRIES;
         if !pushed {
-            let from = lacks_bodies.map_or(from, |(start, _)| start.min(from));
-            channels::send_to(
-                ctx,
-                conversation,
-                &device.transport,
-                &Inner::Want { log: *log, from },
-            )?;
+            ask(ctx, conversation, &device.transport, *log, &our, their)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the first part of a log that a peer has and we lack.
+fn ask(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    peer: &PeerKey,
+    log: LogId,
+    our: &Have,
+    their: &Have,
+) -> Result<(), CoreError> {
+    let bodies = our.lacks_bodies(their).first().copied();
+    let bodies = bodies.filter(|_| log.kind == LogKind::Content).map(|(from, _)| from);
+    let headers = our.lacks_headers(their).map(|(from, _)| from);
+    match bodies.into_iter().chain(headers).min() {
+        Some(from) => channels::send_to(ctx, conversation, peer, &Inner::Want { log, from }),
+        None => Ok(()),
+    }
+}
+
+/// Governance has grown: entries that were refused may be welcome now. Asks those who are connected
+/// for what their receipts name, each log once.
+pub(crate) fn resume(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    let mut asked = BTreeSet::new();
+    for (number, _, peer) in channels::devices(ctx, conversation)? {
+        if !ctx.live.peers.contains_key(&peer) {
+            continue;
+        }
+        for (log, their) in receipts::haves(ctx.kv, conversation, number)? {
+            let our = History::new(ctx.kv).have_of(conversation, &log)?;
+            if log.device != ctx.me.device && !our.covers(&their) && asked.insert(log) {
+                ask(ctx, conversation, &peer, log, &our, &their)?;
+            }
         }
     }
     Ok(())
@@ -72,7 +97,7 @@ pub(crate) fn wanted(
     };
     let device =
         people::find_peer(ctx.kv, peer)?.ok_or(CoreError::Refused("a stranger's question"))?;
-    let belongs = channels::with_governance(ctx, conversation, |_, governance| {
+    let belongs = channels::with_governance(ctx, conversation, |governance| {
         Ok(governance.live_devices().contains_key(&device.1.device))
     })?;
     if !belongs {
@@ -86,19 +111,28 @@ pub(crate) fn wanted(
     channels::send_to(ctx, conversation, peer, &Inner::Range(bytes))
 }
 
-/// The answer to a question of ours.
+/// The answer to a question of ours. If the peer has more of that log, the next part is asked for.
 pub(crate) fn answered(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
+    peer: Option<&PeerKey>,
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let range: Range = match postcard::take_from_bytes(bytes) {
         Ok((range, [])) => range,
         _ => return Err(CoreError::Refused("a malformed range")),
     };
-    if inbox::accept_range(ctx, conversation, range)? {
-        // Something new came: our next receipt shows whether there is more to fetch.
-        receipts::due(ctx, conversation)?;
+    let log = range.block.log;
+    if !inbox::accept_range(ctx, conversation, range)? {
+        return Ok(());
     }
-    Ok(())
+    receipts::due(ctx, conversation)?;
+    let Some(peer) = peer else { return Ok(()) };
+    let Some((number, _)) = people::find_peer(ctx.kv, peer)? else { return Ok(()) };
+    let theirs = receipts::haves(ctx.kv, conversation, number)?;
+    let our = History::new(ctx.kv).have_of(conversation, &log)?;
+    match theirs.iter().find(|(id, _)| *id == log) {
+        Some((_, their)) => ask(ctx, conversation, peer, log, &our, their),
+        None => Ok(()),
+    }
 }

@@ -435,7 +435,7 @@ impl View<'_> {
         for (log, end) in receipts::claimed(self.kv, number)? {
             if log.device != self.me.device {
                 let held = history.log(number, &log)?.map_or(0, |log| log.next_seq);
-                missing += end.saturating_sub(held);
+                missing = missing.saturating_add(end.saturating_sub(held));
             }
         }
         Ok(missing)

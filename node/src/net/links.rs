@@ -2,18 +2,22 @@
 //!
 //! A peer may have several streams (both sides dialled, a circuit beside a direct connection): a
 //! frame goes out on the newest one, frames come in from all. [`NetEvent::PeerUp`] and
-//! [`NetEvent::PeerDown`] are sent under one lock, so their order is that of the facts. Frames in
-//! flight are limited over all peers together, which is the back-pressure on whoever sends.
+//! [`NetEvent::PeerDown`] are sent under one lock, so their order is that of the facts. The bytes of
+//! frames in flight are limited over all peers together, which is the back-pressure on whoever
+//! sends; streams are limited per peer, and peers that come by themselves in number.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p::Stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{
     codec::{Framed, LengthDelimitedCodec},
     compat::FuturesAsyncReadCompatExt,
@@ -39,6 +43,36 @@ struct Open {
 struct Link {
     number: u64,
     outgoing: mpsc::Sender<Vec<u8>>,
+    /// Bytes in `outgoing`.
+    queued: Arc<AtomicUsize>,
+    /// Ends the stream's task.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Link {
+    /// Queues a frame; whether there was room.
+    fn queue(&self, bytes: Vec<u8>) -> bool {
+        let length = bytes.len();
+        let before = self.queued.fetch_add(length, Ordering::Relaxed);
+        before + length <= limits::BYTES_QUEUED_PER_LINK && self.outgoing.try_send(bytes).is_ok()
+    }
+}
+
+/// Which side opened a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// We did.
+    ByUs,
+    /// The peer did.
+    ByThem,
+}
+
+/// What a stream's task takes from.
+struct Queue {
+    frames: mpsc::Receiver<Vec<u8>>,
+    queued: Arc<AtomicUsize>,
+    /// Resolves when the stream is given up.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Links {
@@ -46,7 +80,7 @@ impl Links {
         Self {
             open: Arc::default(),
             events,
-            in_flight: Arc::new(Semaphore::new(limits::FRAMES_IN_FLIGHT)),
+            in_flight: Arc::new(Semaphore::new(limits::FRAMES_IN_FLIGHT_KIB as usize)),
         }
     }
 
@@ -56,7 +90,7 @@ impl Links {
         let mut open = self.lock();
         let Some(links) = open.peers.get_mut(peer) else { return };
         let Some(newest) = links.last() else { return };
-        if newest.outgoing.try_send(bytes).is_err() {
+        if !newest.queue(bytes) {
             tracing::debug!("a peer does not read; its stream is closed");
             let number = newest.number;
             self.close(&mut open, peer, number);
@@ -78,17 +112,28 @@ impl Links {
         }
     }
 
-    /// Takes a stream over until it ends.
-    pub(super) fn adopt(&self, peer: PeerKey, address: String, stream: Stream) {
-        let (outgoing, queue) = mpsc::channel(limits::FRAMES_QUEUED_PER_LINK);
+    /// Takes a stream over until it ends. One that a further peer opened while too many are here is
+    /// dropped; of too many with one peer the oldest goes.
+    pub(super) fn adopt(&self, peer: PeerKey, opened: Opened, stream: Stream) {
+        let (outgoing, frames) = mpsc::channel(limits::FRAMES_QUEUED_PER_LINK);
+        let (alive, ended) = oneshot::channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let queue = Queue { frames, queued: queued.clone(), ended };
         let number = {
             let mut open = self.lock();
+            let full = open.peers.len() >= limits::PEERS_INBOUND_MAX;
+            if opened == Opened::ByThem && full && !open.peers.contains_key(&peer) {
+                tracing::debug!("too many peers; a stream was refused");
+                return;
+            }
             open.next += 1;
             let number = open.next;
             let links = open.peers.entry(peer).or_default();
-            links.push(Link { number, outgoing });
-            if links.len() == 1 {
-                let _ = self.events.send(NetEvent::PeerUp { peer, address });
+            links.push(Link { number, outgoing, queued, _alive: alive });
+            match links.len() {
+                1 => drop(self.events.send(NetEvent::PeerUp { peer })),
+                count if count > limits::LINKS_PER_PEER_MAX => drop(links.remove(0)),
+                _ => {}
             }
             number
         };
@@ -102,20 +147,19 @@ impl Links {
         });
     }
 
-    async fn serve(
-        &self,
-        peer: PeerKey,
-        stream: Stream,
-        mut queue: mpsc::Receiver<Vec<u8>>,
-    ) -> std::io::Result<()> {
+    async fn serve(&self, peer: PeerKey, stream: Stream, queue: Queue) -> std::io::Result<()> {
+        let Queue { frames: mut waiting, queued, ended } = queue;
         let codec =
             LengthDelimitedCodec::builder().max_frame_length(limits::FRAME_BYTES_MAX).new_codec();
         let (mut sink, mut frames) = Framed::new(stream.compat(), codec).split();
         let write = async {
-            while let Some(bytes) = queue.recv().await {
-                sink.feed(Bytes::from(bytes)).await?;
-                while let Ok(more) = queue.try_recv() {
-                    sink.feed(Bytes::from(more)).await?;
+            while let Some(bytes) = waiting.recv().await {
+                let mut next = Some(bytes);
+                while let Some(bytes) = next {
+                    let length = bytes.len();
+                    sink.feed(Bytes::from(bytes)).await?;
+                    queued.fetch_sub(length, Ordering::Relaxed);
+                    next = waiting.try_recv().ok();
                 }
                 SinkExt::<Bytes>::flush(&mut sink).await?;
             }
@@ -123,9 +167,12 @@ impl Links {
         };
         let read = async {
             while let Some(frame) = frames.next().await {
-                let permit =
-                    self.in_flight.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-                let event = NetEvent::Frame { peer, bytes: frame?.to_vec(), permit };
+                let bytes = frame?.to_vec();
+                let kib = u32::try_from(bytes.len() / 1024).unwrap_or(u32::MAX);
+                let cost = kib.saturating_add(limits::FRAME_OVERHEAD_KIB);
+                let permit = self.in_flight.clone().acquire_many_owned(cost);
+                let permit = permit.await.map_err(std::io::Error::other)?;
+                let event = NetEvent::Frame { peer, bytes, permit };
                 if self.events.send(event).is_err() {
                     break;
                 }
@@ -135,6 +182,7 @@ impl Links {
         tokio::select! {
             result = write => result,
             result = read => result,
+            _ = ended => Ok(()),
         }
     }
 

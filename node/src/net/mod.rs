@@ -65,8 +65,6 @@ pub enum NetEvent {
     PeerUp {
         /// Who.
         peer: PeerKey,
-        /// Over which address.
-        address: String,
     },
     /// The last stream with a peer is gone.
     PeerDown {

@@ -8,6 +8,7 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder,
+    connection_limits::{self, ConnectionLimits},
     core::{ConnectedPoint, transport::ListenerId},
     dcutr, identify, identity, mdns, noise, ping, relay,
     swarm::{
@@ -19,12 +20,16 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Config, Listen, NetError, NetEvent, PEER_PROTOCOL, PeerKey, links::Links};
-use crate::core::address;
+use super::{
+    Config, Listen, NetError, NetEvent, PEER_PROTOCOL, PeerKey,
+    links::{Links, Opened},
+};
+use crate::{core::address, limits};
 
 /// What a swarm of ours is made of.
 #[derive(NetworkBehaviour)]
 struct Behaviour {
+    limits: connection_limits::Behaviour,
     relay: relay::client::Behaviour,
     dcutr: dcutr::Behaviour,
     identify: identify::Behaviour,
@@ -100,7 +105,7 @@ pub(super) async fn start(
     tokio::spawn(async move {
         while let Some((id, stream)) = incoming.next().await {
             if let Some(peer) = address::key_of(&id) {
-                accepting.adopt(peer, String::new(), stream);
+                accepting.adopt(peer, Opened::ByThem, stream);
             }
         }
     });
@@ -196,7 +201,12 @@ fn build(keypair: identity::Keypair, with_mdns: bool) -> Result<Swarm<Behaviour>
         .with_behaviour(|key, relay| {
             let id = key.public().to_peer_id();
             let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id));
+            let limits = ConnectionLimits::default()
+                .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING_INBOUND_MAX))
+                .with_max_established_incoming(Some(limits::CONNECTIONS_INBOUND_MAX))
+                .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER_MAX));
             Ok(Behaviour {
+                limits: connection_limits::Behaviour::new(limits),
                 relay,
                 dcutr: dcutr::Behaviour::new(id),
                 identify: identify::Behaviour::new(
@@ -293,7 +303,7 @@ impl Task {
             (self.handle.clone(), self.links.clone(), self.events.clone());
         tokio::spawn(async move {
             match handle.open(&peer, PEER_PROTOCOL).await {
-                Ok(stream) => links.adopt(peer, String::new(), stream),
+                Ok(stream) => links.adopt(peer, Opened::ByUs, stream),
                 Err(error) => {
                     tracing::debug!(%error, "a dialled peer opens no stream");
                     let _ = events.send(NetEvent::DialFailed { peer });

@@ -27,7 +27,7 @@ use chacha20poly1305::{
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::{Profile, ProfileError};
+use super::{Profile, ProfileError, keyring};
 use crate::store::{KEY_BYTES, ProfileKey, fill_random};
 
 const KEY_PREFIX: &str = "kith-key-1 ";
@@ -79,19 +79,23 @@ impl KeySource {
                 replace(&path, &sealed).map_err(io(&path))?;
                 Ok(key)
             }
-            KeySource::Keyring => Err(ProfileError::NoKeyring),
+            KeySource::Keyring => keyring::create(&keyring_path(profile)),
         }
     }
 
-    /// The key of an existing profile.
+    /// The key of an existing profile. By default the one in its folder, or the one in the
+    /// keyring that the folder names.
     pub fn load(&self, profile: &Profile) -> Result<ProfileKey, ProfileError> {
         match self {
             KeySource::Default => {
                 let path = plain_path(profile);
-                if !path.exists() && sealed_path(profile).exists() {
-                    return Err(ProfileError::PassphraseNeeded);
+                match path.exists() {
+                    false if sealed_path(profile).exists() => Err(ProfileError::PassphraseNeeded),
+                    false if keyring_path(profile).exists() => {
+                        keyring::load(&keyring_path(profile))
+                    }
+                    _ => read_key_file(&path),
                 }
-                read_key_file(&path)
             }
             KeySource::File(path) => read_key_file(path),
             KeySource::PassphraseFile(path) => {
@@ -100,7 +104,7 @@ impl KeySource {
                 let sealed = read_secret(&path)?;
                 open(&sealed, &passphrase, &path)
             }
-            KeySource::Keyring => Err(ProfileError::NoKeyring),
+            KeySource::Keyring => keyring::load(&keyring_path(profile)),
         }
     }
 }
@@ -111,6 +115,10 @@ fn plain_path(profile: &Profile) -> PathBuf {
 
 fn sealed_path(profile: &Profile) -> PathBuf {
     profile.folder().join("key.sealed")
+}
+
+fn keyring_path(profile: &Profile) -> PathBuf {
+    profile.folder().join("key.keyring")
 }
 
 fn create_key_file(path: &Path) -> Result<ProfileKey, ProfileError> {
@@ -174,7 +182,7 @@ fn check_mode(_path: &Path, _file: &File) -> Result<(), ProfileError> {
 }
 
 /// Writes a file only its owner can read; it appears complete or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_os_string();
     name.push(".new");
     let unfinished = PathBuf::from(name);
@@ -341,11 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn the_keyring_is_refused_clearly() {
+    fn a_profile_whose_key_is_in_the_keyring_opens_by_itself() {
         let (_folder, profile) = profile();
-        let error = profile.create(&KeySource::Keyring, Changes::new()).map(|_| ()).unwrap_err();
-        assert_eq!(ApiError::from(error).code, ErrorCode::Unsupported);
-        assert!(!profile.exists());
+        drop(profile.create(&KeySource::Keyring, Changes::new()).unwrap());
+        assert!(!plain_path(&profile).exists());
+        assert!(profile.open(&KeySource::Keyring).is_ok());
+        assert!(profile.open(&KeySource::Default).is_ok(), "its folder says where the key is");
     }
 
     #[test]

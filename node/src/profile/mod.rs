@@ -11,6 +11,11 @@
 //! The law: what is secret is readable by its owner only, or not read at all.
 
 mod key;
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+mod keyring;
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+#[path = "no_keyring.rs"]
+mod keyring;
 
 use std::{
     fs, io,
@@ -61,8 +66,8 @@ pub enum ProfileError {
         mode: u32,
     },
     /// The operating system's keyring can not be used.
-    #[error("this build of kith can not use the system's keyring")]
-    NoKeyring,
+    #[error("the system's keyring can not be used: {0}")]
+    Keyring(String),
     /// No folder for the API socket.
     #[error("{} is not a private folder of this user", .0.display())]
     SocketFolder(PathBuf),
@@ -101,8 +106,8 @@ impl From<ProfileError> for ApiError {
                 .hint("put the right file in its place, from a backup if need be"),
             E::TooOpen { path, .. } => plain(ErrorCode::KeyPermissions)
                 .hint(format_args!("run: chmod 600 {}", quoted(path))),
-            E::NoKeyring => plain(ErrorCode::Unsupported)
-                .hint("leave --keyring out to use a key file, or give --passphrase-file FILE"),
+            E::Keyring(_) => plain(ErrorCode::KeyMissing)
+                .hint("unlock it or start one; a new profile may use a key file (the default) or --passphrase-file"),
             E::SocketFolder(_) => plain(ErrorCode::Io)
                 .hint("set XDG_RUNTIME_DIR, or use a profile folder with a shorter path"),
             E::Io { error: io, .. } => {

@@ -99,6 +99,26 @@ async fn garbage_stops_neither_nodes_nor_relays() {
     assert!(!ana.node().said().contains("panicked"), "{}", ana.node().said());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_holds_more_streams_than_a_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ana, ben) = (Person::up(folder.path(), "Ana"), Person::up(folder.path(), "Ben"));
+    meet(&ana, &ben);
+    let mut stranger = Stranger::new(None);
+    let mut held = Vec::new();
+    for _ in 0..kith_node::limits::LINKS_PER_PEER_MAX + 1 {
+        let mut stream = stranger.open(&address(&ana), PEER).await;
+        // A frame that says nothing: the stream is open once it was written.
+        assert!(write(&mut stream, &framed(&[0, 0])).await);
+        held.push(stream);
+    }
+    closed(&mut held[0]).await;
+    let last = held.last_mut().expect("some are held");
+    assert!(write(last, &framed(&[0, 0])).await, "the newest goes on");
+    let sent = ben.send("Ana", "through the crowd");
+    ben.wait(&sent, "delivered");
+}
+
 /// What a node says to a device, caught by somebody who stole that device's transport key.
 async fn caught(ben: &Person, ana: &str) -> Vec<Vec<u8>> {
     let seed = {

@@ -1,6 +1,7 @@
-//! Cores and relays on the stage: what hostile or unlucky peers and relays do to a device. Each test
-//! tells the story of something that once went wrong.
+//! Cores and relays on a stage, without network and clock: what they do when others lie, vanish,
+//! fall silent or say too much. Each test tells the story of something that once went wrong.
 
+mod claims;
 mod peers;
 mod relays;
 mod time;

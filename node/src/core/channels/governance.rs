@@ -2,11 +2,14 @@
 //!
 //! What it says is decided in `kith_crdt::gov`, as a function of the set of entries.
 
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
 use kith_crdt::{
+    devices::verify_chain,
     entry::SignedEntry,
     gov::{GovOp, Governance},
     header::Op,
-    id::{ConversationId, EntryId, LogKind},
+    id::{ConversationId, EntryId, LogId, LogKind, Place},
 };
 
 use super::row;
@@ -30,24 +33,80 @@ pub(super) fn append_governance(
     Ok(())
 }
 
-/// Runs something over the conversation's governance. It is kept in memory for the conversations
-/// last used.
+/// Governance of the conversations last used, kept in memory.
+///
+/// The law: what was read from, or put into, changes that are dropped is dropped with them.
+#[derive(Default)]
+pub(crate) struct Governances {
+    loaded: BTreeMap<ConvNo, Governance>,
+    /// Read or changed since the last commit.
+    touched: BTreeSet<ConvNo>,
+}
+
+impl Governances {
+    /// The governance of a conversation, read if it is not here.
+    pub(crate) fn get(&mut self, kv: &dyn KvRead, number: ConvNo) -> Result<&Governance, KvError> {
+        if !self.loaded.contains_key(&number) {
+            self.touched.insert(number);
+        }
+        Ok(self.load(kv, number)?)
+    }
+
+    /// The same, to be added to.
+    fn change(&mut self, kv: &dyn KvRead, number: ConvNo) -> Result<&mut Governance, KvError> {
+        self.touched.insert(number);
+        self.load(kv, number)
+    }
+
+    /// Reads it before anything of an input is changed, so that refusing the input costs no more
+    /// than this once.
+    pub(crate) fn preload(&mut self, kv: &dyn KvRead, number: ConvNo) -> Result<(), KvError> {
+        self.load(kv, number).map(|_| ())
+    }
+
+    fn load(&mut self, kv: &dyn KvRead, number: ConvNo) -> Result<&mut Governance, KvError> {
+        if self.loaded.len() >= limits::GOVERNANCES_CACHED && !self.loaded.contains_key(&number) {
+            self.loaded.pop_first();
+        }
+        Ok(match self.loaded.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(load_governance(kv, number)?),
+        })
+    }
+
+    /// What was changed is durable.
+    pub(crate) fn committed(&mut self) {
+        self.touched.clear();
+    }
+
+    /// What was changed is dropped.
+    pub(crate) fn rolled_back(&mut self) {
+        for number in std::mem::take(&mut self.touched) {
+            self.loaded.remove(&number);
+        }
+    }
+}
+
+/// Runs something over the conversation's governance.
 pub(crate) fn with_governance<T>(
     ctx: &mut Ctx<'_>,
     number: ConvNo,
-    part: impl FnOnce(&mut Ctx<'_>, &mut Governance) -> Result<T, CoreError>,
+    part: impl FnOnce(&Governance) -> Result<T, CoreError>,
 ) -> Result<T, CoreError> {
-    let mut governance = match ctx.live.governance.remove(&number) {
-        Some(governance) => governance,
-        None => load_governance(ctx.kv, number)?,
-    };
-    // On an error it is read anew: what the part put into it may have been dropped.
-    let result = part(ctx, &mut governance)?;
-    if ctx.live.governance.len() >= limits::GOVERNANCES_CACHED {
-        ctx.live.governance.pop_first();
-    }
-    ctx.live.governance.insert(number, governance);
-    Ok(result)
+    part(ctx.live.governance.get(&*ctx.kv, number)?)
+}
+
+/// Adds operations that were applied.
+pub(crate) fn learn(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    ops: Vec<(EntryId, Place, Vec<EntryId>, GovOp)>,
+) -> Result<(), CoreError> {
+    let governance = ctx.live.governance.change(&*ctx.kv, number)?;
+    governance
+        .extend(ops)
+        .map_err(|_| CoreError::Refused("a governance operation beyond the limit"))?;
+    Ok(())
 }
 
 /// Reads a conversation's governance from its entries.
@@ -100,15 +159,16 @@ pub(crate) fn accept_governance(
     entries: &[Vec<u8>],
 ) -> Result<(), CoreError> {
     let number = chat::number_of(ctx, conversation)?;
+    let mut carried = Vec::with_capacity(entries.len());
     for bytes in entries {
         let entry: SignedEntry = postcard::from_bytes(bytes)
             .map_err(|_| CoreError::Refused("a malformed governance entry"))?;
         let verified = entry
             .verify(conversation)
             .map_err(|_| CoreError::Refused("a governance entry that is not rightly signed"))?;
-        inbox::accept(ctx, number, &verified, None)?;
+        carried.push((verified, None));
     }
-    Ok(())
+    inbox::accept_all(ctx, number, carried)
 }
 
 /// The heads new entries name: what governance says now.
@@ -117,5 +177,34 @@ pub(crate) fn heads(
     number: ConvNo,
     previous: &[EntryId],
 ) -> Result<Vec<EntryId>, CoreError> {
-    with_governance(ctx, number, |_, governance| Ok(governance.next_heads(previous)))
+    with_governance(ctx, number, |governance| Ok(governance.next_heads(previous)))
+}
+
+/// Whether a log may be opened for entries that came: governance knows the device, or one of the
+/// entries adds it and certificates lead to it from a user of the conversation. Otherwise anybody
+/// could fill our tables and receipts with logs of devices that do not exist.
+pub(crate) fn admits<'a>(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    log: &LogId,
+    mut ops: impl Iterator<Item = &'a Op>,
+) -> Result<bool, CoreError> {
+    let history = History::new(ctx.kv);
+    let twin = LogId { kind: LogKind::Gov, ..*log };
+    if log.device == ctx.me.device
+        || history.log(number, log)?.is_some()
+        || history.log(number, &twin)?.is_some()
+    {
+        return Ok(true);
+    }
+    with_governance(ctx, number, |governance| {
+        let introduced = |op: &Op| {
+            let Op::Gov(bytes) = op else { return false };
+            let Ok(GovOp::AddDevice(added)) = GovOp::decode(bytes) else { return false };
+            added.device == log.device
+                && governance.names(&added.user)
+                && verify_chain(&added.user, &added.device, &added.chain).is_ok()
+        };
+        Ok(governance.user_of(&log.device).is_some() || ops.any(introduced))
+    })
 }

@@ -19,7 +19,9 @@ use zeroize::Zeroize;
 
 use self::{governance::append_governance, routes::listen};
 pub(crate) use self::{
-    governance::{accept_governance, heads, load_governance, own_governance, with_governance},
+    governance::{
+        Governances, accept_governance, admits, heads, learn, own_governance, with_governance,
+    },
     routes::{announce_record, relays_of, reroute},
     tree::{found, join},
 };
@@ -218,7 +220,7 @@ pub(crate) fn known_devices(kv: &dyn KvRead, number: ConvNo) -> Result<Vec<PeerN
 /// Notes which devices belong, after governance or what we know of devices changed.
 pub(crate) fn refresh_devices(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
     let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
-    let live = with_governance(ctx, number, |_, governance| Ok(governance.live_devices()))?;
+    let live = with_governance(ctx, number, |governance| Ok(governance.live_devices()))?;
     let mut devices = Vec::new();
     for device in live.keys().filter(|device| **device != ctx.me.device) {
         if let Some((number, _)) = people::find_device(ctx.kv, device)? {

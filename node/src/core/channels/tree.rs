@@ -22,7 +22,7 @@ pub(crate) fn found(
     record: &VerifiedDeviceRecord,
 ) -> Result<Vec<u8>, CoreError> {
     let number = chat::number_of(ctx, conversation)?;
-    let heads = with_governance(ctx, number, |_, governance| {
+    let heads = with_governance(ctx, number, |governance| {
         if governance.live_devices().get(&record.device) != Some(&record.user) {
             return Err(CoreError::Refused("a device that does not belong to the conversation"));
         }
@@ -60,7 +60,7 @@ pub(crate) fn join(
         }
     };
     let welcomed = joined.welcomed_by.device == record.device;
-    let belong = with_governance(ctx, number, |_, governance| {
+    let belong = with_governance(ctx, number, |governance| {
         let live = governance.live_devices();
         Ok(joined.members.iter().all(|member| live.get(&member.device) == Some(&member.user)))
     })?;

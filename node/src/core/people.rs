@@ -4,7 +4,7 @@
 //! device whose record names that key; nothing else is believed of a peer.
 
 use super::{
-    CoreError, Ctx, address, channels, events,
+    CoreError, Ctx, address, channels, events, inbox,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts, record,
@@ -318,14 +318,19 @@ pub(crate) fn discovered(
     Ok(())
 }
 
-/// A peer's stream is open: it hears who we are and what we have, and gets what it lacks.
+/// A peer's stream is open: it hears who we are and what we have, and gets what it lacks. Each part
+/// on its own, as the stream is open whatever becomes of them.
 pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     ctx.live.peers.insert(*peer, ctx.now_ms);
     ctx.live.failed_dials.remove(peer);
-    parcels::peer_up(ctx, peer)?;
+    let result = ctx.attempt(|ctx| parcels::peer_up(ctx, peer));
+    inbox::tolerate(result)?;
     for conversation in channels::shared_with(ctx, peer)? {
-        record::send(ctx, conversation, peer)?;
-        receipts::send_to(ctx, conversation, peer)?;
+        let result = ctx.attempt(|ctx| {
+            record::send(ctx, conversation, peer)?;
+            receipts::send_to(ctx, conversation, peer)
+        });
+        inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     announce(ctx, peer, true)

@@ -70,6 +70,32 @@ fn a_contact_does_not_move_the_relay_of_another() {
     assert!(wanted.contains("/ip4/10.9.0.0/tcp/4001"), "looked for at {wanted}");
 }
 
+/// Whoever names a relay first may lie about where it is: those who tell the truth later are heard.
+#[test]
+fn a_relay_is_looked_for_wherever_it_is_said_to_be() {
+    let mut stage = Stage::new(3);
+    stage.host();
+    stage.befriend(0, 1);
+    let key = stage.hosts[0].key();
+    let base = stage.record_of(1, 0);
+    let address = address::with_peer("/ip4/203.0.113.9/tcp/9", &key);
+    let home_relays = vec![HomeRelay { address, inbox_read: [1; 32] }];
+    stage.stop_host(0);
+    stage.record(1, 0, DeviceRecord { sequence: base.sequence + 1, home_relays, ..base });
+    stage.settle();
+    stage.add_relay(2, 0);
+    stage.befriend(0, 2);
+    let mut looked = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        stage.pass(10_000);
+        looked.insert(stage.devices[0].wanted[&key].clone());
+    }
+    assert!(
+        looked.iter().any(|address| address.starts_with("/ip4/10.9.0.0/tcp/4001")),
+        "{looked:?}"
+    );
+}
+
 /// A link whose key nobody can seal to was accepted, and from then on every session with the relay it
 /// names failed half-way: nothing was read there any more. So did all other first contacts.
 #[test]

@@ -7,7 +7,7 @@ use kith_node::{
 };
 use kith_relay::{
     limits::RelayLimits,
-    protocol::{Item, ItemId, Push, Reply},
+    protocol::{Item, ItemId, Push, RelayError, Reply},
 };
 use kith_tests::stage::Stage;
 
@@ -330,11 +330,141 @@ fn a_relay_that_forgets_at_once_is_not_asked_for_ever() {
     let queue = stage.hosts[0].queues_of(0)[0];
     let before = stage.hosts[0].requests;
     for _ in 0..100 {
-        let reason = kith_relay::protocol::RelayError::UnknownReader;
+        let reason = RelayError::UnknownReader;
         let push = Push::Ended { subscription: 0, reason };
         stage.queue(0, Input::RelayPush { relay, queue, push });
         stage.settle();
     }
     let asked = stage.hosts[0].requests - before;
     assert!(asked < 20, "asked {asked} times");
+}
+
+/// A relay that takes requests and answers none held up all that had been asked of it until the
+/// session ended, which it need not.
+#[test]
+fn a_silent_relay_is_given_up() {
+    let mut stage = by_relay([0, 3]);
+    stage.stop(1);
+    for host in 0..3 {
+        stage.hosts[host].mute = true;
+    }
+    let before = [0, 1, 2].map(|host| stage.hosts[host].deposits);
+    let id = stage.send(0, 1, "anybody?");
+    stage.settle();
+    let spared = (0..3).find(|host| stage.hosts[*host].deposits == before[*host]).unwrap();
+    stage.hosts[spared].mute = false;
+    stage.pass(30_000);
+    assert_eq!(stage.state(0, &id), "queued", "the other two may answer yet");
+    stage.pass(60_000);
+    assert_eq!(stage.state(0, &id), "relayed");
+    // They are tried again, and once they answer they are used again.
+    for host in 0..3 {
+        stage.hosts[host].mute = false;
+    }
+    stage.stop_host(spared);
+    let id = stage.send(0, 1, "again");
+    stage.pass(600_000);
+    assert_eq!(stage.state(0, &id), "relayed");
+}
+
+/// Two sessions with one relay followed each other; both numbered their requests from one, and late
+/// answers to the first were taken for answers to the second.
+#[test]
+fn late_answers_settle_nothing_of_a_later_session() {
+    let mut stage = by_relay([1, 0]);
+    stage.stop(1);
+    stage.hosts[0].mute = true;
+    let id = stage.send(0, 1, "asked twice");
+    stage.settle();
+    let asked = stage.devices[0].asked.clone();
+    let relay = stage.hosts[0].key();
+    let hello = stage.hosts[0].reopen(0);
+    stage.queue(0, Input::RelayUp { relay, hello });
+    stage.settle();
+    assert!(stage.devices[0].asked.len() > asked.len(), "it is asked anew");
+    let mut numbers = stage.devices[0].asked.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), stage.devices[0].asked.len(), "no number is used twice");
+    for (relay, request) in asked {
+        let reply = Err(RelayError::RelayFull);
+        stage.queue(0, Input::RelayReply { relay, request, reply });
+    }
+    stage.settle();
+    assert_eq!(state_of_relay(&mut stage), "connected");
+    stage.hosts[0].mute = false;
+    stage.pass(120_000);
+    assert_eq!(stage.state(0, &id), "relayed");
+}
+
+fn state_of_relay(stage: &mut Stage) -> String {
+    let listed = stage.ask(0, Request::RelayLs {}).unwrap();
+    listed[0]["state"].as_str().unwrap().to_owned()
+}
+
+/// A relay that once refused something was shown as refusing until its session ended.
+#[test]
+fn a_relay_that_serves_again_is_shown_so() {
+    let mut stage = by_relay([1, 0]);
+    stage.stop(1);
+    stage.hosts[0].mute = true;
+    let id = stage.send(0, 1, "no room");
+    stage.settle();
+    let (relay, request) = *stage.devices[0].asked.last().unwrap();
+    stage.queue(0, Input::RelayReply { relay, request, reply: Err(RelayError::RelayFull) });
+    stage.settle();
+    assert_eq!(state_of_relay(&mut stage), "refused");
+    stage.hosts[0].mute = false;
+    stage.pass(60_000);
+    assert_eq!(
+        (stage.state(0, &id).as_str(), state_of_relay(&mut stage).as_str()),
+        ("relayed", "connected")
+    );
+}
+
+/// What was to be deleted at a relay was forgotten if no session stood just then.
+#[test]
+fn what_is_delivered_is_deleted_at_relays_that_were_away() {
+    let mut stage = by_relay([0, 1]);
+    stage.stop(1);
+    for number in 0..3 {
+        stage.send(0, 1, &format!("text {number}"));
+    }
+    stage.pass(5_000);
+    stage.stop_host(0);
+    stage.start(1);
+    stage.meet(0, 1);
+    stage.pass(30_000);
+    assert_eq!((stage.texts(1, 0).len(), letters(&stage, 0)), (3, 0));
+    let before = stage.hosts[0].deletions;
+    // Not even by a restart.
+    stage.stop(0);
+    stage.start(0);
+    stage.settle();
+    stage.start_host(0);
+    stage.pass(5_000);
+    assert_eq!(stage.hosts[0].deletions - before, 3);
+}
+
+/// Nothing was left to do, it was said, while others could not know yet what we have.
+#[test]
+fn a_receipt_to_be_told_is_something_to_do() {
+    let mut stage = by_relay([0, 1]);
+    stage.stop(1);
+    stage.send(0, 1, "got it?");
+    stage.pass(5_000);
+    stage.stop(0);
+    stage.start(1);
+    while stage.texts(1, 0).is_empty() {
+        assert!(stage.step());
+    }
+    stage.hosts[0].mute = true;
+    stage.pass(1_000);
+    let idle = |stage: &mut Stage| stage.ask(1, Request::Idle {}).unwrap()["idle"] == true;
+    assert!(!idle(&mut stage));
+    stage.hosts[0].mute = false;
+    stage.stop_host(0);
+    stage.start_host(0);
+    stage.pass(5_000);
+    assert!(idle(&mut stage));
 }

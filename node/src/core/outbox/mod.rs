@@ -123,7 +123,7 @@ pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreErro
 }
 
 /// A relay session ended: what was asked there is asked elsewhere or again.
-pub(crate) fn relay_down(ctx: &mut Ctx<'_>, _relay: RelayNo) -> Result<(), CoreError> {
+pub(crate) fn relay_down(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     for conversation in waiting(ctx.kv)? {
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
@@ -323,7 +323,8 @@ fn announce(
     let node = tip.node;
     for relay in channels::relays_of(ctx.kv, channel)? {
         let Some(keys) = queue(ctx.kv, channel, &node, relay)? else { continue };
-        if ctx.live.sessions.contains_key(&relay) {
+        let rests = ctx.live.resting.get(&relay).is_some_and(|until_ms| *until_ms > ctx.now_ms);
+        if ctx.live.sessions.contains_key(&relay) && !rests {
             let token = DeleteToken::generate(ctx.rng);
             let item = DepositItem::new(envelope.clone(), 0, &token);
             let what = Ask::Record(conversation, sequence);

@@ -85,10 +85,16 @@ pub(crate) fn add_home(
         Some((number, row)) => (number, row),
         None => insert(ctx, key, address)?,
     };
-    let row = RelayRow { address: address.to_owned(), home: true, left_at_ms: None, ..known };
+    let row =
+        RelayRow { address: address.to_owned(), home: true, left_at_ms: None, ..known.clone() };
     put(ctx, number, &row)?;
     ctx.kv.put(Table::Relays, &prefix(OWN, number), &[])?;
-    connect(ctx, number, &row);
+    // Also where a session stands: as one of ours it makes us reachable by circuit too.
+    if known.home || !ctx.live.sessions.contains_key(&number) {
+        connect(ctx, number, &row);
+    } else {
+        ctx.effects.push(ask_session(number, &row));
+    }
     Ok(number)
 }
 
@@ -263,10 +269,10 @@ fn connect(ctx: &mut Ctx<'_>, number: RelayNo, row: &RelayRow) {
         let health = Health { state: RelayState::Connecting, since_ms: ctx.now_ms, error: None };
         ctx.live.health.entry(number).or_insert(health);
     }
-    ctx.effects.push(Effect::RelayConnect {
-        relay: row.key,
-        number,
-        address: row.address.clone(),
-        home: row.home,
-    });
+    ctx.effects.push(ask_session(number, row));
+}
+
+fn ask_session(number: RelayNo, row: &RelayRow) -> Effect {
+    let address = row.address.clone();
+    Effect::RelayConnect { relay: row.key, number, address, home: row.home }
 }

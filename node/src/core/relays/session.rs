@@ -57,13 +57,18 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
     };
     ctx.live.set(|live| &mut live.sessions, relay, session);
     ctx.live.resting.remove(&relay);
-    set_health(ctx, relay, RelayState::Connected, None)?;
-    let waiting = ctx.live.checks.range((relay, 0)..=(relay, u64::MAX));
-    for (relay, command) in waiting.map(|(key, ())| *key).collect::<Vec<_>>() {
-        ctx.live.unset(|live| &mut live.checks, &(relay, command));
-        check(ctx, relay, command)?;
-    }
-    // Each part on its own: what one of them can not bear must not cut off the others.
+    // Each part on its own: what one of them can not bear must not cut off the others, and the
+    // session stands whatever they do.
+    let result = ctx.attempt(|ctx| {
+        set_health(ctx, relay, RelayState::Connected, None)?;
+        let waiting = ctx.live.checks.range((relay, 0)..=(relay, u64::MAX));
+        for (relay, command) in waiting.map(|(key, ())| *key).collect::<Vec<_>>() {
+            ctx.live.unset(|live| &mut live.checks, &(relay, command));
+            check(ctx, relay, command)?;
+        }
+        Ok(())
+    });
+    inbox::tolerate(result)?;
     if row.epoch != Some(hello.epoch) {
         let result = ctx.attempt(|ctx| new_life(ctx, relay, &row, &hello));
         inbox::tolerate(result)?;
@@ -112,11 +117,14 @@ pub(crate) fn down(ctx: &mut Ctx<'_>, key: &PeerKey, why: String) -> Result<(), 
     let Some((relay, row)) = find(ctx.kv, key)? else { return Ok(()) };
     let stood = ctx.live.sessions.contains_key(&relay);
     end(ctx, relay, &why);
-    set_health(ctx, relay, RelayState::Unreachable, Some(why))?;
-    if !stood && is_elsewhere(ctx.kv, relay, &row)? {
-        ctx.live.wake_at(Timer::Relay(relay), ctx.now_ms + limits::RELAY_SEARCH_MS);
-    }
-    outbox::relay_down(ctx, relay)
+    let result = ctx.attempt(|ctx| {
+        set_health(ctx, relay, RelayState::Unreachable, Some(why))?;
+        if !stood && is_elsewhere(ctx.kv, relay, &row)? {
+            ctx.live.wake_at(Timer::Relay(relay), ctx.now_ms + limits::RELAY_SEARCH_MS);
+        }
+        outbox::relay_down(ctx)
+    });
+    inbox::tolerate(result)
 }
 
 /// Ends a session on our side: what was asked in it is lost, and who waits for it is told.
@@ -176,7 +184,7 @@ pub(crate) fn look_after(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
     let at_ms = ctx.now_ms + pause_ms.min(limits::RELAY_SILENT_MS_MAX);
     ctx.live.rewake_at(Timer::Relay(relay), at_ms);
     set_health(ctx, relay, RelayState::Unreachable, Some(WHY.to_owned()))?;
-    outbox::relay_down(ctx, relay)
+    outbox::relay_down(ctx)
 }
 
 /// Whether something was asked of a relay and is not answered yet.

@@ -22,7 +22,7 @@ pub(crate) use self::{
     governance::{
         Governances, accept_governance, admits, heads, learn, own_governance, with_governance,
     },
-    routes::{announce_record, relays_of, relisten},
+    routes::{announce_record, relays_of, reroute},
     tree::{found, join},
 };
 use super::{

@@ -90,8 +90,8 @@ pub struct Live {
     pub(crate) health: BTreeMap<RelayNo, Health>,
     /// Relays that did not answer: how often in a row.
     pub(crate) silent: BTreeMap<RelayNo, u32>,
-    /// Until when a relay that would not store something is left alone.
-    pub(crate) resting: BTreeMap<RelayNo, u64>,
+    /// Until when a relay that would not store something of a conversation is left alone with it.
+    pub(crate) resting: BTreeMap<(RelayNo, ConvNo), u64>,
     /// Governance of the conversations last used.
     pub(crate) governance: Governances,
     /// Numbers of requests given so far: none is used twice.

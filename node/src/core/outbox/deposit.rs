@@ -12,7 +12,7 @@ use super::{
         self, CopyRow, LetterRow, Use, add_copy, conversation_of, covered, from_of, kind_of,
         letter_key, queue, seal, under,
     },
-    report,
+    report, rest, rests,
 };
 use crate::core::{
     CoreError, Ctx, channels,
@@ -63,11 +63,9 @@ fn route(
         if !ctx.live.sessions.contains_key(&relay) {
             continue;
         }
-        match ctx.live.resting.get(&relay).copied() {
-            Some(until_ms) if until_ms > ctx.now_ms => {
-                ctx.live.wake_at(Timer::Pump(conversation), until_ms);
-            }
-            _ => {
+        match rests(ctx, relay, conversation) {
+            Some(until_ms) => ctx.live.wake_at(Timer::Pump(conversation), until_ms),
+            None => {
                 let under_way = letters_under_way(ctx.live, relay);
                 open.push((relay, limits::LETTERS_UNDER_WAY_MAX.saturating_sub(under_way)));
             }
@@ -221,6 +219,7 @@ pub(crate) fn deposited(
     let Some(mut letter) = letters::get(ctx.kv, key)? else { return Ok(()) };
     let Some((queue, item, expires_at_ms)) = stored else {
         // Elsewhere at once; here when it has rested.
+        rest(ctx, relay, conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
         return Ok(());
     };

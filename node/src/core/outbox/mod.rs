@@ -292,6 +292,18 @@ fn chat_id(kv: &dyn KvRead, conversation: ConvNo) -> Result<String, KvError> {
     Ok(channels::row(kv, conversation)?.map(|row| row.conversation.to_string()).unwrap_or_default())
 }
 
+/// Leaves a relay alone with a conversation for a while: it would not store something.
+fn rest(ctx: &mut Ctx<'_>, relay: RelayNo, conversation: ConvNo) {
+    let until_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
+    ctx.live.resting.insert((relay, conversation), until_ms);
+}
+
+/// Until when a relay is left alone with a conversation, if it is.
+fn rests(ctx: &Ctx<'_>, relay: RelayNo, conversation: ConvNo) -> Option<u64> {
+    let until_ms = ctx.live.resting.get(&(relay, conversation)).copied();
+    until_ms.filter(|until_ms| *until_ms > ctx.now_ms)
+}
+
 /// Sends our device record to the devices of a conversation; whether somebody still lacks it.
 fn announce(
     ctx: &mut Ctx<'_>,
@@ -323,8 +335,8 @@ fn announce(
     let node = tip.node;
     for relay in channels::relays_of(ctx.kv, channel)? {
         let Some(keys) = queue(ctx.kv, channel, &node, relay)? else { continue };
-        let rests = ctx.live.resting.get(&relay).is_some_and(|until_ms| *until_ms > ctx.now_ms);
-        if ctx.live.sessions.contains_key(&relay) && !rests {
+        let open = ctx.live.sessions.contains_key(&relay);
+        if open && rests(ctx, relay, conversation).is_none() {
             let token = DeleteToken::generate(ctx.rng);
             let item = DepositItem::new(envelope.clone(), 0, &token);
             let what = Ask::Record(conversation, sequence);
@@ -337,11 +349,13 @@ fn announce(
 /// A relay keeps our record for those who are away.
 pub(crate) fn record_stored(
     ctx: &mut Ctx<'_>,
+    relay: RelayNo,
     conversation: ConvNo,
     sequence: u64,
     stored: bool,
 ) -> Result<(), CoreError> {
     if !stored {
+        rest(ctx, relay, conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DEPOSIT_RETRY_MS);
     } else if record::own(ctx)?.sequence == sequence {
         ctx.kv.delete(Table::Outbox, &record_key(conversation))?;

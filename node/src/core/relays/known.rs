@@ -247,7 +247,7 @@ fn forget(ctx: &mut Ctx<'_>, relay: RelayNo, row: &RelayRow) -> Result<(), CoreE
     end(ctx, relay, "it is not used any more");
     ctx.live.health.remove(&relay);
     ctx.live.silent.remove(&relay);
-    ctx.live.resting.remove(&relay);
+    ctx.live.resting.retain(|(other, _), _| *other != relay);
     ctx.effects.push(Effect::RelayDisconnect { relay: row.key });
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), C
         read_failures: BTreeMap::new(),
     };
     ctx.live.set(|live| &mut live.sessions, relay, session);
-    ctx.live.resting.remove(&relay);
+    ctx.live.resting.retain(|(other, _), _| *other != relay);
     // Each part on its own: what one of them can not bear must not cut off the others, and the
     // session stands whatever they do.
     let result = ctx.attempt(|ctx| {
@@ -310,10 +310,7 @@ fn hand(
     if pending.item.is_some() {
         match &reply {
             Ok(_) => served(ctx, relay, Service::Store)?,
-            Err(error) => {
-                ctx.live.resting.insert(relay, ctx.now_ms + limits::DEPOSIT_RETRY_MS);
-                refused(ctx, relay, Service::Store, error.to_string())?;
-            }
+            Err(error) => refused(ctx, relay, Service::Store, error.to_string())?,
         }
     }
     match pending.ask.clone() {
@@ -333,7 +330,7 @@ fn hand(
         }
         Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply.is_ok()),
         Ask::Record(conversation, sequence) => {
-            outbox::record_stored(ctx, conversation, sequence, reply.is_ok())
+            outbox::record_stored(ctx, relay, conversation, sequence, reply.is_ok())
         }
         Ask::Receipt(conversation, version) => {
             receipts::slot_stored(ctx, conversation, version, reply.is_ok())

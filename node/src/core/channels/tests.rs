@@ -23,7 +23,7 @@ use crate::{
         people, record, rows,
     },
     identity::{Signed, record::SignedDeviceRecord},
-    kv::{Kv, MemoryKv, Overlay, Table},
+    kv::{MemoryKv, Overlay, Table},
     limits,
     mls::Mls,
 };

@@ -26,7 +26,7 @@ use super::{
     live::Timer,
     outbox, parcels, people, relays,
     rows::{self, PeerNo},
-    sync,
+    sync, views,
 };
 use crate::{
     api::{error::ApiError, types::State},
@@ -286,7 +286,16 @@ pub(crate) fn claimed(
 pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
     ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    views::look_again(ctx, conversation);
     Ok(())
+}
+
+/// Whether ours is to be told and somebody could open it.
+pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvError> {
+    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
+        return Ok(false);
+    }
+    Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
 }
 
 /// At the start and whenever a route opens: receipts that were not told.
@@ -317,8 +326,7 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         }
     }
     if !away {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-        return Ok(());
+        return told(ctx, conversation);
     }
     let Some(tip) = channel.tip() else { return Ok(()) };
     let place = channel.place_of(&tip.node);
@@ -331,6 +339,12 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
             asked += 1;
         }
     }
+    Ok(())
+}
+
+fn told(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    views::look_again(ctx, conversation);
     Ok(())
 }
 
@@ -355,7 +369,7 @@ pub(crate) fn slot_stored(
 ) -> Result<(), CoreError> {
     let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     if stored && own.is_some_and(|own| own.sequence == version) {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+        return told(ctx, conversation);
     } else if !stored {
         let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
         ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
@@ -462,9 +476,10 @@ pub(crate) fn receive(
     let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
     progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
     progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
+    views::look_again(ctx, conversation);
     sync::compare(ctx, conversation, &device, &receipt.haves)?;
     if after.haves.iter().any(|(id, _)| id.device == ctx.me.device) || before.is_none() {
-        ctx.live.tries.remove(&conversation);
+        ctx.live.unset(|live| &mut live.tries, &conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())

@@ -180,7 +180,7 @@ fn settle(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<bool, CoreError
 
 /// Another node is in force: what waits and what we have goes out under it.
 pub(super) fn moved(ctx: &mut Ctx<'_>, channel: &ChannelRow) -> Result<(), CoreError> {
-    outbox::reseal(ctx, channel.number, &|node| channel.is_idle(node))?;
+    outbox::reseal(ctx, channel, &|node| channel.is_idle(node))?;
     outbox::due(ctx, channel.number)?;
     receipts::due(ctx, channel.number)
 }
@@ -294,7 +294,7 @@ fn forget(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, gone: &[NodeId]) -> Resul
     let replaced = before.into_iter().filter(|(place, _)| !kept.iter().any(|(k, _)| k == place));
     channel.past.extend(replaced.map(|(place, routing)| PastRow { routing, place, until_ms }));
     // What was sealed under a branch that lost may be for nobody to open.
-    outbox::reseal(ctx, number, &|node| gone.contains(node) && !path.contains(node))
+    outbox::reseal(ctx, channel, &|node| gone.contains(node) && !path.contains(node))
 }
 
 /// Drops skeletons and replaced secrets whose time is over.

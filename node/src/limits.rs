@@ -74,6 +74,62 @@ pub const RANGE_ENTRIES_MAX: usize = 1024;
 /// Bytes of bodies in such an answer.
 pub const RANGE_BYTES_MAX: usize = 256 * 1024;
 
+// ---- the MLS tree -----------------------------------------------------------------------------
+
+/// How long a leaf keeps its keys.
+pub const LEAF_LIFE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long a node is kept after its successor was adopted, if not everybody is seen to follow.
+pub const NODE_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long it is kept in any case: what was sealed under it may still be on its way.
+pub const NODE_KEPT_MS_MIN: u64 = 3600 * 1000;
+/// How long it is kept at most, also by a device that was never connected meanwhile.
+pub const NODE_KEPT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+/// Nothing came out of a queue for so long: what waited there is taken to be fetched.
+pub const FETCHING_QUIET_MS: u64 = 2 * 60 * 1000;
+/// Nodes beside the path to the one in force, of one committer.
+pub const LOSING_NODES_PER_COMMITTER: usize = 4;
+/// Nodes held of one conversation; beyond, those at the top go early.
+pub const NODES_MAX: usize = 64;
+/// How long it is remembered that a node was there.
+pub const SKELETON_KEPT_MS: u64 = 90 * 24 * 3600 * 1000;
+/// Such memories looked at in one go.
+pub const SKELETONS_LOOKED_AT: usize = 4096;
+/// How long the queues of a replaced routing secret are read.
+pub const SECRET_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Commits and letters of a conversation that wait for a node or for governance.
+pub const WAITING_MAX: u32 = 256;
+/// Their bytes.
+pub const WAITING_BYTES_MAX: u64 = 4 << 20;
+/// How long they are waited for before we ask to be taken in anew.
+pub const WAITING_PATIENCE_MS: u64 = 10 * 60 * 1000;
+/// How long they are kept.
+pub const WAITING_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long connected devices have to send what could not be opened, before we ask to be taken in
+/// anew.
+pub const UNOPENED_MS: u64 = 60 * 1000;
+/// How often that is asked while it is not answered.
+pub const REJOIN_PAUSE_MS: u64 = 24 * 3600 * 1000;
+/// Bytes of a signed request for keys.
+pub const REQUEST_BYTES_MAX: usize = crate::mls::limits::KEY_PACKAGE_BYTES_MAX + 256;
+/// Requests of ours that are not answered.
+pub const REQUESTS_ASKED_MAX: usize = 4;
+/// Devices whose requests are looked at.
+pub const REQUESTS_MAX: usize = crate::mls::limits::MEMBERS_MAX;
+/// The pause between two answers to one device.
+pub const REQUEST_PAUSE_MS: u64 = 10 * 60 * 1000;
+/// Commits and requests of a conversation on their way.
+pub const TRAVELLING_MAX: usize = 128;
+/// Conversations looked after in one go.
+pub const UPKEEPS_AT_A_TIME: usize = 32;
+/// The pause after looking after one failed.
+pub const UPKEEP_RETRY_MS: u64 = 10 * 60 * 1000;
+/// The least pause between two looks after one conversation.
+pub const UPKEEP_PAUSE_MS: u64 = 1_000;
+/// When a conversation is first looked after: both sides should have arrived.
+pub const UPKEEP_AFTER_JOIN_MS: u64 = 2_000;
+/// When it is looked after once somebody said where he stands: others may say so, too.
+pub const UPKEEP_AFTER_WORD_MS: u64 = 60_000;
+
 // ---- delivery ---------------------------------------------------------------------------------
 
 /// How long connected devices have to acknowledge before relays are used too.

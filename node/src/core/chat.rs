@@ -201,6 +201,6 @@ fn learn_governance(
         Some((*applied.entry.id(), *applied.entry.place(), applied.gov.clone(), op))
     });
     channels::learn(ctx, conversation, ops.collect())?;
-    channels::refresh_devices(ctx, conversation)?;
+    channels::governed(ctx, conversation)?;
     sync::resume(ctx, conversation)
 }

@@ -4,7 +4,8 @@
 //! frame ─▶ envelope ─▶ letter ─▶ signed entries ─▶ history
 //!                  ├─▶ receipt ─▶ ledger
 //!                  ├─▶ record  ─▶ people
-//!                  └─▶ want, range ─▶ sync
+//!                  ├─▶ want, range ─▶ sync
+//!                  └─▶ commit, request ─▶ channels
 //! ```
 
 use std::collections::BTreeSet;
@@ -69,29 +70,43 @@ pub(crate) fn envelope(
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let tag = envelope::tag_of(bytes).ok_or(CoreError::Refused("a short envelope"))?;
-    let Some((conversation, under, routing)) = channels::by_tag(ctx.kv, &tag)? else {
+    let Some((conversation, routing)) = channels::by_tag(ctx.kv, &tag)? else {
         return Err(CoreError::Refused("an envelope of no conversation of ours"));
     };
     let inner =
         routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
         Inner::Letter { node, message } => letter(ctx, conversation, from, &node, &message),
-        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &under, &bytes),
+        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, from, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
         Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
+        Inner::Commit { parent, commit, welcome, recovers } => {
+            let arrived = channels::Arrived { parent, commit, welcome, recovers };
+            channels::commit(ctx, conversation, &routing, arrived)?;
+            channels::retry(ctx, conversation, false)
+        }
+        Inner::Request(bytes) => channels::requested(ctx, conversation, &bytes),
     }
 }
 
-fn letter(
+/// Opens a letter.
+pub(crate) fn letter(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     from: Option<&PeerKey>,
     node: &NodeId,
     message: &[u8],
 ) -> Result<(), CoreError> {
+    // A node of another conversation opens nothing here.
+    if !channels::holds(ctx.kv, conversation, node)? {
+        return channels::not_opened(ctx, conversation, node, message);
+    }
     let opened = match Mls::new(ctx.kv, ctx.rng).open(node, message) {
         Ok(opened) => opened,
+        Err(OpenError::TooFar) => {
+            return channels::not_opened(ctx, conversation, node, message);
+        }
         // It came twice, by two routes: what was in it is here.
         Err(OpenError::Consumed | OpenError::Own) => return nothing_new(ctx, conversation, from),
         Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {

@@ -34,6 +34,8 @@ pub(crate) enum Timer {
     Dial(PeerKey),
     /// Send what belongs to first contacts.
     Parcels,
+    /// Look after the conversations that are due.
+    Upkeep,
     /// See whether a relay answers, or try again to reach it.
     Relay(RelayNo),
     /// Ask a relay again for what it refused to let us read.
@@ -88,6 +90,11 @@ pub struct Live {
     pub(crate) nearby: BTreeMap<PeerKey, Vec<String>>,
     /// How relays stand.
     pub(crate) health: BTreeMap<RelayNo, Health>,
+    /// When something last came out of a conversation's queue, or we started.
+    pub(crate) fetched_ms: u64,
+    /// Conversations in which something that waited is being tried, and whether governance changed
+    /// meanwhile.
+    pub(crate) retrying: BTreeMap<ConvNo, bool>,
     /// Relays that did not answer: how often in a row.
     pub(crate) silent: BTreeMap<RelayNo, u32>,
     /// Until when a relay that would not store something of a conversation is left alone with it.
@@ -111,6 +118,8 @@ pub struct Live {
     pub(crate) acknowledged: Kept<(RelayNo, Target), u64>,
     /// How far an own log was sent on a peer's stream: the next sequence number.
     pub(crate) sent: Kept<(ConvNo, PeerKey, LogKind), u64>,
+    /// Commits and requests sent on a peer's stream, by the keys of their rows.
+    pub(crate) told: Kept<(ConvNo, PeerKey, Vec<u8>), ()>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
     pub(crate) tries: Kept<ConvNo, (u64, u32)>,
     /// Conversations whose letters may find room for a further copy: those from this key on.

@@ -254,6 +254,7 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Pump(conversation) => outbox::pump(ctx, conversation),
             Timer::Dial(peer) => people::dial(ctx, &peer),
             Timer::Parcels => parcels::send_all(ctx),
+            Timer::Upkeep => channels::upkeep_due(ctx),
             Timer::Relay(relay) => relays::look_after(ctx, relay),
             Timer::Readers(relay) => relays::read_again(ctx, relay),
             Timer::Deletes(relay) => outbox::delete(ctx, relay),

@@ -224,6 +224,7 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
         relays::connect_all(ctx)?;
         outbox::resume(ctx)?;
         receipts::resume(ctx)?;
+        channels::resume(ctx)?;
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
         for issuer in parcels::issuers(ctx.kv)? {
             ctx.live.wake_at(Timer::Dial(issuer), ctx.now_ms);
@@ -343,6 +344,7 @@ pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreErr
         for kind in [LogKind::Gov, LogKind::Content] {
             ctx.live.unset(|live| &mut live.sent, &(conversation, *peer, kind));
         }
+        channels::untold(ctx, conversation, peer);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     if worth_dialling(ctx, peer)? {

@@ -31,9 +31,8 @@ pub(crate) fn reroute(
     listen(ctx, number, &channel)?;
     let read = read_at(ctx.kv, &channel)?;
     for relay in left.iter().filter(|relay| !read.contains(relay)) {
-        for node in &channel.nodes {
-            let target = Target::Channel(number, channel.place_of(&node.node));
-            relays::unlisten_at(ctx, *relay, target)?;
+        for (place, _) in channel.secrets() {
+            relays::unlisten_at(ctx, *relay, Target::Channel(number, place))?;
         }
     }
     stray(ctx, number, &channel, left)
@@ -60,10 +59,9 @@ pub(super) fn listen(
 ) -> Result<(), CoreError> {
     for relay in read_at(ctx.kv, channel)? {
         let Some(relay_row) = relays::row(ctx.kv, relay)? else { continue };
-        for node in &channel.nodes {
-            let keys = QueueKeys::derive(&node.routing, &relay_row.key);
-            let target = Target::Channel(number, channel.place_of(&node.node));
-            relays::listen(ctx, relay, target, &keys)?;
+        for (place, secret) in channel.secrets() {
+            let keys = QueueKeys::derive(&secret, &relay_row.key);
+            relays::listen(ctx, relay, Target::Channel(number, place), &keys)?;
         }
     }
     Ok(())

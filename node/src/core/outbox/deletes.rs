@@ -33,7 +33,7 @@ fn delete_key(relay: RelayNo, number: u64) -> Vec<u8> {
 }
 
 /// Remembers that an item is to be deleted.
-pub(super) fn remember(
+pub(crate) fn remember(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     queue: QueueId,

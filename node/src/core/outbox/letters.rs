@@ -15,7 +15,6 @@ use crate::core::{
     history::{ConvNo, History},
     letter::{Carried, Letter},
     live::Timer,
-    relays,
     rows::{self, RelayNo},
 };
 use crate::{
@@ -193,9 +192,7 @@ pub(super) fn queue(
     node: &NodeId,
     relay: RelayNo,
 ) -> Result<Option<QueueKeys>, KvError> {
-    let Some(relay) = relays::row(kv, relay)? else { return Ok(None) };
-    let node = channel.nodes.iter().find(|row| row.node == *node);
-    Ok(node.map(|node| QueueKeys::derive(node.routing().secret(), &relay.key)))
+    channels::secret_of(kv, channel, node, relay)
 }
 
 /// Seals a letter of what stands in an own log from a sequence number on. Returns the node it is
@@ -207,7 +204,7 @@ pub(super) fn seal(
     from: u64,
 ) -> Result<Option<(NodeId, Vec<u8>, u64)>, CoreError> {
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(None) };
-    let Some(tip) = channel.tip() else { return Ok(None) };
+    let Some(tip) = channel.tip().filter(|_| channel.is_open()) else { return Ok(None) };
     let log = chat::own_log(ctx.me, kind);
     let history = History::new(ctx.kv);
     let key = ctx.me.secrets.signing_key();

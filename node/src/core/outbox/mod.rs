@@ -14,6 +14,7 @@
 //!         [6][renewal time][relay][letter]        … that is to be renewed there
 //!         [7][relay][number]                      an item that is to be deleted there
 //!         [8][letter]                             … that lies somewhere, but at too few relays
+//!         [9][conversation][what]                 commits and requests, see `channels`
 //! ```
 //!
 //! The law: nothing leaves the outbox but by the recipient's signature.
@@ -27,10 +28,10 @@ use kith_crdt::id::LogKind;
 use kith_relay::protocol::{DeleteToken, DepositItem};
 
 pub(crate) use self::{
-    deletes::{delete, deleted},
+    deletes::{delete, deleted, remember as to_delete},
     deposit::deposited,
     letters::copies,
-    upkeep::{moved_away, relay_gone, relay_lost, renew, reseal},
+    upkeep::{moved_away, relay_gone, relay_lost, renew, reseal, reseal_lacked},
 };
 use self::{
     deposit::{deposit_all, spread_from_start},
@@ -161,6 +162,7 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
     };
     let overdue = ctx.now_ms >= since_ms + limits::DIRECT_GRACE_MS;
     let mut waits = announce(ctx, conversation, &channel, &devices)?;
+    waits |= channels::travel(ctx, conversation, &channel, &devices, overdue)?;
     let mut unsettled = false;
     for kind in [LogKind::Gov, LogKind::Content] {
         let lacking = lacking(ctx, conversation, kind, &devices)?;
@@ -209,6 +211,10 @@ fn again(
         let sent = sent.take_while(|((other, ..), _)| *other == conversation);
         let sent: Vec<_> = sent.map(|(key, _)| *key).collect();
         ctx.live.unset_all(|live| &mut live.sent, sent);
+        let told = ctx.live.told.range((conversation, [0; 32], Vec::new())..);
+        let told = told.take_while(|((other, ..), ())| *other == conversation);
+        let told: Vec<_> = told.map(|(key, ())| key.clone()).collect();
+        ctx.live.unset_all(|live| &mut live.told, told);
         ctx.live.set(|live| &mut live.tries, conversation, (ctx.now_ms, tries + 1));
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DIRECT_GRACE_MS);
         return Ok(());

@@ -3,7 +3,7 @@
 //!
 //! The law: nothing here looks through all letters; each event finds those it concerns by an index.
 
-use kith_crdt::id::LogKind;
+use kith_crdt::id::{LogKind, NodeId};
 use kith_relay::protocol::{DeleteToken, ItemId};
 
 use super::{
@@ -14,10 +14,12 @@ use super::{
 use crate::core::{
     CoreError, Ctx, channels,
     channels::ChannelRow,
+    chat,
     history::ConvNo,
     live::Timer,
+    people, receipts,
     relays::Ask,
-    rows::{self, RelayNo},
+    rows::{self, PeerNo, RelayNo},
     views,
 };
 use crate::{kv::Table, limits};
@@ -65,6 +67,7 @@ pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
         })?;
     }
     deletes::forget(ctx, relay)?;
+    channels::relay_lost(ctx, relay)?;
     crate::core::parcels::relay_lost(ctx, relay)
 }
 
@@ -75,6 +78,7 @@ pub(crate) fn relay_gone(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
             remove_copies(ctx, &key, letter, |copy| copy.relay == relay)
         })?;
     }
+    channels::relay_lost(ctx, relay)?;
     deletes::forget(ctx, relay)
 }
 
@@ -95,23 +99,52 @@ pub(crate) fn moved_away(
     Ok(())
 }
 
-/// Letters sealed under a node that nobody but us is known to hold are sealed anew, under the one in
-/// force: their copies lie in queues that nobody may read.
+/// Letters sealed under nodes that others may not hold are sealed anew, under the one in force.
 pub(crate) fn reseal(
     ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
     channel: &ChannelRow,
+    lost: &dyn Fn(&NodeId) -> bool,
 ) -> Result<(), CoreError> {
     for kind in [LogKind::Gov, LogKind::Content] {
-        let prefix = letters::letters(LETTER, conversation, kind);
-        let all = rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, usize::MAX)?;
-        for (key, _) in all.iter().filter(|(_, letter)| channel.is_idle(&letter.node)) {
-            change(ctx, key, |ctx, letter| {
-                leave_behind(ctx, key, channel, letter)?;
-                letter.payload = None;
-                remove_copies(ctx, key, letter, |_| true)
-            })?;
+        anew(ctx, channel, kind, &|letter| lost(&letter.node))?;
+    }
+    Ok(())
+}
+
+/// What a device has not acknowledged is sealed anew: it could not open it.
+pub(crate) fn reseal_lacked(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<(), CoreError> {
+    let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
+    let transport = people::device(ctx.kv, device)?.map(|row| row.transport);
+    for kind in [LogKind::Gov, LogKind::Content] {
+        let log = chat::own_log(ctx.me, kind);
+        let acked = receipts::acknowledged(ctx.kv, conversation, device, &log)?;
+        anew(ctx, &channel, kind, &|letter| letter.to > acked)?;
+        if let Some(peer) = transport {
+            ctx.live.unset(|live| &mut live.sent, &(conversation, peer, kind));
         }
+    }
+    Ok(())
+}
+
+/// Takes letters back, to be sealed again.
+fn anew(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    kind: LogKind,
+    which: &dyn Fn(&LetterRow) -> bool,
+) -> Result<(), CoreError> {
+    let prefix = letters::letters(LETTER, channel.number(), kind);
+    let all = rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, usize::MAX)?;
+    for (key, _) in all.iter().filter(|(_, letter)| which(letter)) {
+        change(ctx, key, |ctx, letter| {
+            leave_behind(ctx, key, channel, letter)?;
+            letter.payload = None;
+            remove_copies(ctx, key, letter, |_| true)
+        })?;
     }
     Ok(())
 }

@@ -81,6 +81,8 @@ pub(crate) enum Ask {
     Forget,
     /// A letter of a conversation.
     Letter(Vec<u8>),
+    /// A commit or a request of a conversation.
+    Travelling(Vec<u8>),
     /// A parcel for an invite given (0) or taken (1).
     Parcel(u8, InviteNo),
     /// Our device record of this sequence number.

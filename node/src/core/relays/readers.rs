@@ -316,6 +316,7 @@ pub(crate) fn push(
     match push {
         Push::Items { items, .. } => {
             let through = items.last().map(|item| item.seq);
+            ctx.live.fetched_ms = ctx.now_ms;
             for item in items {
                 let result = ctx.attempt(|ctx| match target {
                     Target::Channel(..) => inbox::envelope(ctx, None, &item.payload),

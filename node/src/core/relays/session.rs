@@ -18,7 +18,7 @@ use super::{
     refused, row, served, set_health,
 };
 use crate::core::{
-    CoreError, Ctx, inbox,
+    CoreError, Ctx, channels, inbox,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts,
@@ -318,16 +318,8 @@ fn hand(
         Ask::Subscribe(_) | Ask::Watch(_) | Ask::Slots(_) => {
             readers::subscribed(ctx, relay, &pending.ask, reply)
         }
-        Ask::Letter(letter) => {
-            let stored = match (reply, pending.item) {
-                (Ok(Reply::Deposited(deposited)), Some((queue, item))) => {
-                    let stored = deposited.outcomes.into_iter().next().and_then(Result::ok);
-                    stored.map(|stored| (queue, item, stored.statement.expires_at_ms))
-                }
-                _ => None,
-            };
-            outbox::deposited(ctx, relay, &letter, stored)
-        }
+        Ask::Letter(letter) => outbox::deposited(ctx, relay, &letter, stored(reply, pending)),
+        Ask::Travelling(key) => channels::deposited(ctx, relay, &key, stored(reply, pending)),
         Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply.is_ok()),
         Ask::Record(conversation, sequence) => {
             outbox::record_stored(ctx, relay, conversation, sequence, reply.is_ok())
@@ -339,6 +331,15 @@ fn hand(
         Ask::Check(command) => checked(ctx, relay, command, reply),
         Ask::Forget => Ok(()),
     }
+}
+
+/// Where and until when a relay keeps what was deposited.
+fn stored(reply: Result<Reply, RelayError>, pending: &Pending) -> Option<(QueueId, ItemId, u64)> {
+    let (Ok(Reply::Deposited(deposited)), Some((queue, item))) = (reply, pending.item) else {
+        return None;
+    };
+    let stored = deposited.outcomes.into_iter().next().and_then(Result::ok)?;
+    Some((queue, item, stored.statement.expires_at_ms))
 }
 
 fn checked(

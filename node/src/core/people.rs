@@ -329,7 +329,12 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
     for conversation in channels::shared_with(ctx, peer)? {
         let result = ctx.attempt(|ctx| {
             record::send(ctx, conversation, peer)?;
-            receipts::send_to(ctx, conversation, peer)
+            receipts::send_to(ctx, conversation, peer)?;
+            if receipts::is_due(ctx.kv, conversation)? {
+                // It waited for a route: this may have been the last that lacked it.
+                ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            }
+            Ok(())
         });
         inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);

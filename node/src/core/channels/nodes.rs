@@ -118,12 +118,7 @@ fn place(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, routing: &[u8; 32]) -> Res
 
 /// How many leaves of a node governance has revoked.
 fn revoked(ctx: &mut Ctx<'_>, channel: &ChannelRow, node: &NodeId) -> Result<u32, CoreError> {
-    let (removed, live) = with_governance(ctx, channel.number, |gov| {
-        Ok((gov.removed_devices(), gov.live_devices()))
-    })?;
-    if removed.is_empty() {
-        return Ok(0);
-    }
+    let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
     let members = Mls::new(ctx.kv, ctx.rng).members(node).map_err(ApiError::internal)?;
     let gone = members.iter().filter(|leaf| live.get(&leaf.device) != Some(&leaf.user));
     Ok(u32::try_from(gone.count()).unwrap_or(u32::MAX))

@@ -232,7 +232,8 @@ pub(crate) fn pump(
                 ctx.effects.push(Effect::PeerSend { peer, bytes });
             }
         }
-        let copies = limits::LETTER_COPIES.min(candidates.len());
+        // One copy at least, also where no relay is known yet.
+        let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
         if (overdue || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
             waits = true;
             deposit(ctx, channel, &candidates, &row_key, &mut out)?;

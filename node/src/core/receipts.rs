@@ -23,7 +23,7 @@ use super::{
     envelope::Inner,
     history::{ConvNo, History},
     io::PeerKey,
-    live::Timer,
+    live::{Live, Timer},
     outbox, parcels, people, relays,
     rows::{self, PeerNo},
     sync, views,
@@ -298,6 +298,21 @@ pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvEr
     Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
 }
 
+/// Whether ours is to be told and a relay of the conversation serves us. Whoever is connected has it
+/// already, and where nobody can be reached nothing is left for us to do.
+pub(crate) fn is_under_way(
+    kv: &dyn KvRead,
+    live: &Live,
+    conversation: ConvNo,
+) -> Result<bool, KvError> {
+    if !live.running || live.sessions.is_empty() || !is_due(kv, conversation)? {
+        return Ok(false);
+    }
+    let Some(channel) = channels::row(kv, conversation)? else { return Ok(false) };
+    let relays = channels::relays_of(kv, &channel)?;
+    Ok(relays.iter().any(|relay| live.sessions.contains_key(relay)))
+}
+
 /// At the start and whenever a route opens: receipts that were not told.
 pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     let end = rows::after_prefix(&[3]);
@@ -305,6 +320,7 @@ pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
         if let Some(number) = key.get(1..5).and_then(|bytes| bytes.try_into().ok()) {
             let conversation = ConvNo(u32::from_be_bytes(number));
             ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            views::look_again(ctx, conversation);
         }
     }
     Ok(())

@@ -370,6 +370,10 @@ pub(crate) fn send_to(
     conversation: ConvNo,
     peer: &PeerKey,
 ) -> Result<(), CoreError> {
+    // One that was due while nobody could be told is told to all again.
+    if is_due(ctx.kv, conversation)? {
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    }
     match current(ctx, conversation)? {
         Some((_, inner)) => channels::send_to(ctx, conversation, peer, &inner),
         None => Ok(()),
@@ -386,9 +390,11 @@ pub(crate) fn slot_stored(
     let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     if stored && own.is_some_and(|own| own.sequence == version) {
         return told(ctx, conversation);
-    } else if !stored {
-        let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
-        ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
+    }
+    // What a relay keeps is not the newest, or it keeps nothing: once more.
+    if is_due(ctx.kv, conversation)? {
+        let wait_ms = if stored { 0 } else { limits::DEPOSIT_RETRY_MS };
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms + wait_ms);
     }
     Ok(())
 }

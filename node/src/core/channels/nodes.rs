@@ -390,6 +390,8 @@ pub struct InForce {
     pub depth: u32,
     /// Its routing secret.
     pub routing: crate::identity::Secret32,
+    /// When our own leaf in it got its keys.
+    pub leaf_ms: u64,
 }
 
 /// How all conversations are carried, those left out that have no node yet.
@@ -403,6 +405,7 @@ pub fn in_force(kv: &dyn KvRead) -> Result<Vec<InForce>, KvError> {
             node: tip.node,
             depth: tip.depth,
             routing: crate::identity::Secret32::from_bytes(tip.routing),
+            leaf_ms: tip.leaf_ms,
         })
     };
     Ok(carried.iter().filter_map(of).collect())

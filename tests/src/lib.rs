@@ -14,6 +14,7 @@
 pub mod follow;
 pub mod fuzz;
 pub mod kill;
+pub mod mutants;
 pub mod namespace;
 pub mod person;
 pub mod process;

@@ -20,8 +20,11 @@ fn nothing_is_lost_or_doubled_whenever_processes_die() {
     let first = number("KITH_KILL_SEED").unwrap_or(now.as_secs());
     let kills = number("KITH_KILLS").unwrap_or(8);
     for seed in first..first + number("KITH_KILL_RUNS").unwrap_or(1) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let counts = kill::run(folder.path(), seed, kills, kills / 5);
+        // What a failed run leaves stays there to be looked at.
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        println!("kill test: profiles, logs and the ledger are in {}", folder.display());
+        let counts = kill::run(&folder, seed, kills, kills / 5);
+        std::fs::remove_dir_all(&folder).expect("the folder can be removed");
         assert!(counts.returned > kills && counts.found_at_deaths > 0, "{counts}");
     }
 }

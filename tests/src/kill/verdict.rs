@@ -13,6 +13,9 @@ use kith_node::api::types::{Chat, Idle, Message, Request, State, Status};
 use super::{Run, ledger::Returned, line::Line};
 use crate::PATIENCE_S;
 
+/// How long coming to rest may take: dials and deposits are tried again after up to two minutes.
+const SETTLE: Duration = Duration::from_secs(240);
+
 impl Run {
     /// A device's node has just died: its store opens, holds each message whose id the node returned,
     /// and each that others say it has. Nothing can have come to it since.
@@ -158,7 +161,7 @@ impl Run {
             });
         }
         let lines = self.lines();
-        let deadline = Instant::now() + Duration::from_secs(2 * PATIENCE_S);
+        let deadline = Instant::now() + SETTLE;
         while let Some(unsettled) = self.unsettled(&lines) {
             let rest = deadline.saturating_duration_since(Instant::now());
             match happened.recv_timeout(rest) {
@@ -185,14 +188,18 @@ impl Run {
                 let found = chats.into_iter().find(|chat| chat.name == about.names[desk]);
                 let found = found.unwrap_or_else(|| panic!("desk {desk} has chat {chat}"));
                 digests.insert(desk, (found.digest, found.count));
+            }
+            if digests.values().collect::<BTreeSet<_>>().len() > 1 {
+                return Some(format!("the views of chat {chat} differ: {digests:?}"));
+            }
+        }
+        for (chat, _) in self.cast.chats.iter().enumerate() {
+            for desk in self.cast.entitled(chat) {
                 let log = self.log(&lines[desk], desk, chat);
                 let waits = log.iter().find(|m| m.outgoing && m.state < State::Delivered);
                 if let Some(message) = waits {
                     return Some(format!("desk {desk}: {} is {}", message.id, message.state));
                 }
-            }
-            if digests.values().collect::<BTreeSet<_>>().len() > 1 {
-                return Some(format!("the views of chat {chat} differ: {digests:?}"));
             }
         }
         None

@@ -197,6 +197,33 @@ impl Governance {
         self.judgement.members()
     }
 
+    /// The members in the order they came: as the genesis names them, then by the operation that added
+    /// them first. The one who began the conversation is the first.
+    pub fn members_in_order(&self) -> Vec<UserId> {
+        self.judgement.members_in_order()
+    }
+
+    /// What the conversation was as of these heads: nothing counts but what lies in their past. `None`
+    /// as long as some of it is missing.
+    pub fn as_of(&self, heads: &[EntryId]) -> Option<Self> {
+        if !self.missing_behind(heads).is_empty() {
+            return None;
+        }
+        let past = self.judgement.past_of(heads);
+        if past.len() == self.nodes.len() {
+            return Some(self.clone());
+        }
+        let of_past = |id: &EntryId| Some((*id, self.nodes.get(id)?.clone()));
+        let nodes: BTreeMap<_, _> = past.iter().filter_map(of_past).collect();
+        let judgement = Judgement::of(&self.conversation, &nodes);
+        Some(Self { conversation: self.conversation, nodes, judgement })
+    }
+
+    /// Whether all of `older` lie in the past of `heads`, or are among them.
+    pub fn covers(&self, heads: &[EntryId], older: &[EntryId]) -> bool {
+        older.iter().all(|old| heads.iter().any(|head| self.judgement.in_past(old, head)))
+    }
+
     /// Devices that belong to the conversation now, with their users.
     pub fn live_devices(&self) -> BTreeMap<DeviceId, UserId> {
         self.judgement.live_devices()

@@ -429,6 +429,24 @@ impl Judgement {
         added.flatten().filter(is_member).collect()
     }
 
+    pub(super) fn members_in_order(&self) -> Vec<UserId> {
+        let members = self.members();
+        let founders = self.genesis.iter().flat_map(|genesis| genesis.users.iter());
+        let added = self.counts.iter().filter_map(|at| match &self.order[at].op {
+            GovOp::AddUser(user) => Some(user),
+            _ => None,
+        });
+        let mut seen = BTreeSet::new();
+        let mut ordered: Vec<UserId> = founders.chain(added).copied().collect();
+        ordered.retain(|user| members.contains(user) && seen.insert(*user));
+        ordered
+    }
+
+    /// The operations among these and their ancestors.
+    pub(super) fn past_of(&self, heads: &[EntryId]) -> Vec<EntryId> {
+        self.closure(heads).iter().map(|at| self.order[at].id).collect()
+    }
+
     pub(super) fn live_devices(&self) -> BTreeMap<DeviceId, UserId> {
         let members = self.members();
         let revoked =

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt},
-    sync::broadcast,
+    sync::{Notify, broadcast},
 };
 
 use super::*;
@@ -14,24 +14,28 @@ use crate::api::{
     types::{Event, EventKind, Idle, Request},
 };
 
-/// Answers `log` slowly, `idle` at once, refuses the rest; each `mark_read` makes an event.
+/// Answers `log` once `idle` was asked, `idle` at once, refuses the rest; each `mark_read` makes an event.
 struct Fake {
     events: broadcast::Sender<Event>,
     cursor: AtomicU64,
+    idled: Notify,
 }
 
 impl Backend for Fake {
     fn call(&self, request: Request) -> Answer<'_> {
         Box::pin(async move {
             match request {
-                Request::Idle {} => Ok(json!({ "idle": true, "outbox": 0, "missing": 0 })),
+                Request::Idle {} => {
+                    self.idled.notify_one();
+                    Ok(json!({ "idle": true, "outbox": 0, "missing": 0 }))
+                }
                 Request::MarkRead { .. } => {
                     let cursor = self.cursor.fetch_add(1, Ordering::SeqCst);
                     let _ = self.events.send(event(cursor));
                     Ok(json!(cursor))
                 }
                 Request::Log { .. } => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    self.idled.notified().await;
                     Ok(json!([]))
                 }
                 Request::Send { text, .. } => Ok(json!(text)),
@@ -58,6 +62,7 @@ fn event(cursor: u64) -> Event {
 struct Running {
     folder: tempfile::TempDir,
     ended: CancellationToken,
+    backend: Arc<Fake>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -66,10 +71,11 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Server::bind(&folder.path().join("api.sock")).await.unwrap();
         server.stall = stall;
-        let backend = Arc::new(Fake { events: broadcast::channel(4096).0, cursor: 1.into() });
+        let events = broadcast::channel(4096).0;
+        let backend = Arc::new(Fake { events, cursor: 1.into(), idled: Notify::new() });
         let ended = CancellationToken::new();
-        let task = tokio::spawn(server.serve(backend, ended.clone()));
-        Self { folder, ended, task }
+        let task = tokio::spawn(server.serve(backend.clone(), ended.clone()));
+        Self { folder, ended, backend, task }
     }
 
     fn path(&self) -> PathBuf {
@@ -169,11 +175,19 @@ async fn a_reader_that_does_not_read_is_dropped_and_told_why() {
     let mut lazy = UnixStream::connect(running.path()).await.unwrap();
     lazy.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"subscribe\"}\n").await.unwrap();
     let client = running.client().await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let listening = |count| {
+        let events = running.backend.events.clone();
+        async move {
+            while events.receiver_count() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    timeout(PATIENT, listening(1)).await.unwrap();
     for _ in 0..4000 {
         client.call(mark_read()).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(1600)).await;
+    timeout(PATIENT, listening(0)).await.unwrap();
     let mut said = String::new();
     timeout(Duration::from_secs(5), lazy.read_to_string(&mut said)).await.unwrap().unwrap();
     assert!(said.lines().count() < 4000, "everything was queued");
@@ -195,8 +209,12 @@ async fn connections_are_limited() {
     let error = running.client().await.call(Request::Idle {}).await.unwrap_err();
     assert!(matches!(error.code, ErrorCode::Limit | ErrorCode::Disconnected), "{error:?}");
     open.clear();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(running.client().await.call(Request::Idle {}).await.is_ok());
+    let served = async {
+        while running.client().await.call(Request::Idle {}).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENT, served).await.expect("there is room again");
 }
 
 #[tokio::test]

@@ -110,7 +110,6 @@ impl Test {
             while events.receiver_count() == 0 {
                 tokio::task::yield_now().await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
             events.send(Event { cursor: 1, kind }).unwrap();
         });
     }
@@ -375,12 +374,11 @@ async fn a_command_speaks_to_the_node_that_holds_the_profile() {
     assert_eq!(error.message, "a node of this profile is running already");
     ended.cancel();
     serving.await.unwrap();
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        drop(held);
-    };
-    let (taken, ()) = tokio::join!(take(&global), release);
-    assert!(taken.is_ok());
+    let taking = take(&global);
+    tokio::pin!(taking);
+    assert!(futures::poll!(&mut taking).is_pending(), "it found the store in use, and waits");
+    drop(held);
+    assert!(taking.await.is_ok());
 }
 
 #[tokio::test]

@@ -65,6 +65,28 @@ pub enum Inner {
     },
     /// Answers a want: blocks of headers with their bodies.
     Range(Vec<u8>),
+    /// A commit of the MLS tree.
+    Commit {
+        /// The node it was made on, whose routing secret this is sealed under.
+        parent: NodeId,
+        /// The MLS message.
+        commit: Vec<u8>,
+        /// For those that the commit adds.
+        welcome: Option<Welcome>,
+        /// Its committer could not open what was sealed for it before: it is to be sealed anew.
+        recovers: bool,
+    },
+    /// A signed request to whoever commits: a [`KeyRequest`](super::channels::request::KeyRequest).
+    Request(Vec<u8>),
+}
+
+/// An MLS welcome, as it travels with its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The MLS message.
+    pub message: Vec<u8>,
+    /// Whether the node has a routing secret of its own, as somebody was removed who does not stay.
+    pub rekeyed: bool,
 }
 
 /// What one routing secret derives.

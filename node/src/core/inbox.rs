@@ -4,7 +4,8 @@
 //! frame ─▶ envelope ─▶ letter ─▶ signed entries ─▶ history
 //!                  ├─▶ receipt ─▶ ledger
 //!                  ├─▶ record  ─▶ people
-//!                  └─▶ want, range ─▶ sync
+//!                  ├─▶ want, range ─▶ sync
+//!                  └─▶ commit, request ─▶ channels
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use super::{
     CoreError, Ctx, channels, chat,
     envelope::{self, Inner},
     frame::Frame,
-    history::{BodyAnswer, ConvNo, Range},
+    history::{BodyAnswer, ConvNo, History, Range},
     io::PeerKey,
     letter::Letter,
     parcels, people, receipts, sync,
@@ -69,30 +70,45 @@ pub(crate) fn envelope(
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let tag = envelope::tag_of(bytes).ok_or(CoreError::Refused("a short envelope"))?;
-    let Some((conversation, under, routing)) = channels::by_tag(ctx.kv, &tag)? else {
+    let Some((conversation, routing)) = channels::by_tag(ctx.kv, &tag)? else {
         return Err(CoreError::Refused("an envelope of no conversation of ours"));
     };
     let inner =
         routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
-        Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
-        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, &under, &bytes),
+        Inner::Letter { node, message } => letter(ctx, conversation, from, &node, &message),
+        Inner::Receipt(bytes) => receipts::receive(ctx, conversation, from, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
         Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
+        Inner::Commit { parent, commit, welcome, recovers } => {
+            let arrived = channels::Arrived { parent, commit, welcome, recovers };
+            channels::commit(ctx, conversation, &routing, arrived)?;
+            channels::retry(ctx, conversation, false)
+        }
+        Inner::Request(bytes) => channels::requested(ctx, conversation, &bytes),
     }
 }
 
-fn letter(
+/// Opens a letter.
+pub(crate) fn letter(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
+    from: Option<&PeerKey>,
     node: &NodeId,
     message: &[u8],
 ) -> Result<(), CoreError> {
+    // A node of another conversation opens nothing here.
+    if !channels::holds(ctx.kv, conversation, node)? {
+        return channels::not_opened(ctx, conversation, node, message);
+    }
     let opened = match Mls::new(ctx.kv, ctx.rng).open(node, message) {
         Ok(opened) => opened,
+        Err(OpenError::TooFar) => {
+            return channels::not_opened(ctx, conversation, node, message);
+        }
         // It came twice, by two routes: what was in it is here.
-        Err(OpenError::Consumed | OpenError::Own) => return receipts::due(ctx, conversation),
+        Err(OpenError::Consumed | OpenError::Own) => return nothing_new(ctx, conversation, from),
         Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {
             return Err(error.into());
         }
@@ -106,13 +122,30 @@ fn letter(
     let Letter::Entries(carried) =
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
     let id = channels::conversation_id(ctx.kv, conversation)?;
+    let before = History::new(ctx.kv).have(conversation)?;
     let verified = carried.into_iter().filter_map(|carried| {
         let entry = carried.entry.verify(&id);
         let entry = entry.inspect_err(|error| tracing::debug!(%error, "an entry was refused"));
         Some((entry.ok()?, carried.body))
     });
     accept_all(ctx, conversation, verified.collect())?;
+    if History::new(ctx.kv).have(conversation)? == before {
+        return nothing_new(ctx, conversation, from);
+    }
     receipts::due(ctx, conversation)
+}
+
+/// A letter brought nothing we did not have. A peer that sends it again did not hear of that; to
+/// whoever reads at relays there is nothing to say.
+fn nothing_new(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    from: Option<&PeerKey>,
+) -> Result<(), CoreError> {
+    match from {
+        Some(peer) => receipts::send_to(ctx, conversation, peer),
+        None => Ok(()),
+    }
 }
 
 /// Takes verified entries into the history, each on its own: one that is refused does not keep out

@@ -26,7 +26,7 @@ use super::{
     live::Timer,
     outbox, parcels, people, relays,
     rows::{self, PeerNo},
-    sync,
+    sync, views,
 };
 use crate::{
     api::{error::ApiError, types::State},
@@ -50,6 +50,8 @@ pub struct Receipt {
     /// Below which sequence number messages of a log were read; left out if the user keeps that
     /// private.
     pub reads: Vec<(LogId, u64)>,
+    /// The node of the MLS tree the device is on. The fork rule counts it as its acknowledgement.
+    pub node: NodeId,
 }
 
 impl Statement for Receipt {
@@ -78,15 +80,19 @@ struct ReceiptRow {
     haves: Vec<(LogId, Have)>,
     reads: Vec<(LogId, u64)>,
     at_ms: u64,
+    /// None if the device named two nodes under one number.
+    node: Option<NodeId>,
 }
 
 /// `Ledger` `[2][conversation]`.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct OwnRow {
     sequence: u64,
     /// The hash of what it said: the same is not said twice to relays.
     said: [u8; 32],
     signed: Vec<u8>,
+    /// The node it names.
+    node: NodeId,
 }
 
 /// What a ledger row tells of.
@@ -127,6 +133,59 @@ fn row(
     device: PeerNo,
 ) -> Result<Option<ReceiptRow>, KvError> {
     rows::get(kv, Table::Ledger, &receipt_key(conversation, device))
+}
+
+/// The node a device stands on, by the number of the receipt that says so.
+pub(crate) fn stands(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<Option<(u64, Option<NodeId>)>, KvError> {
+    Ok(row(kv, conversation, device)?.map(|row| (row.sequence, row.node)))
+}
+
+/// The node we said we stand on.
+pub(crate) fn we_stand(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+) -> Result<Option<(u64, NodeId)>, KvError> {
+    let own: Option<OwnRow> = rows::get(kv, Table::Ledger, &own_key(conversation))?;
+    Ok(own.map(|own| (own.sequence, own.node)))
+}
+
+/// Tells connected devices what we have and asks them for what we lack.
+pub(crate) fn consult(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    for number in channels::known_devices(ctx.kv, conversation)? {
+        let Some(device) = people::device(ctx.kv, number)? else { continue };
+        if ctx.live.peers.contains_key(&device.transport) {
+            send_to(ctx, conversation, &device.transport)?;
+            if let Some(row) = row(ctx.kv, conversation, number)? {
+                sync::compare(ctx, conversation, &device, &row.haves)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether every device has told since a time what it has, and we have all of it.
+pub(crate) fn is_whole(
+    ctx: &Ctx<'_>,
+    conversation: ConvNo,
+    since_ms: u64,
+) -> Result<bool, KvError> {
+    let ours = History::new(ctx.kv).have(conversation)?;
+    for number in channels::known_devices(ctx.kv, conversation)? {
+        let told = row(ctx.kv, conversation, number)?.filter(|row| row.at_ms >= since_ms);
+        let Some(told) = told else { return Ok(false) };
+        let lacks = |(log, their): &(LogId, Have)| {
+            let our = of_log(&ours, log).unwrap_or_default();
+            our.lacks_headers(their).is_some() || !our.lacks_bodies(their).is_empty()
+        };
+        if told.haves.iter().any(lacks) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The first place of a log from which on something is missing.
@@ -227,7 +286,16 @@ pub(crate) fn claimed(
 pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
     ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    views::look_again(ctx, conversation);
     Ok(())
+}
+
+/// Whether ours is to be told and somebody could open it.
+pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvError> {
+    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
+        return Ok(false);
+    }
+    Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
 }
 
 /// At the start and whenever a route opens: receipts that were not told.
@@ -248,7 +316,7 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         return Ok(());
     }
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
-    let (sequence, inner) = current(ctx, conversation)?;
+    let Some((sequence, inner)) = current(ctx, conversation)? else { return Ok(()) };
     let mut away = false;
     for (_, _, peer) in channels::devices(ctx, conversation)? {
         if ctx.live.peers.contains_key(&peer) {
@@ -258,8 +326,7 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         }
     }
     if !away {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-        return Ok(());
+        return told(ctx, conversation);
     }
     let Some(tip) = channel.tip() else { return Ok(()) };
     let place = channel.place_of(&tip.node);
@@ -275,14 +342,22 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
     Ok(())
 }
 
+fn told(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    views::look_again(ctx, conversation);
+    Ok(())
+}
+
 /// Tells our receipt to a peer that just connected.
 pub(crate) fn send_to(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     peer: &PeerKey,
 ) -> Result<(), CoreError> {
-    let (_, inner) = current(ctx, conversation)?;
-    channels::send_to(ctx, conversation, peer, &inner)
+    match current(ctx, conversation)? {
+        Some((_, inner)) => channels::send_to(ctx, conversation, peer, &inner),
+        None => Ok(()),
+    }
 }
 
 /// A relay keeps our receipt.
@@ -292,9 +367,9 @@ pub(crate) fn slot_stored(
     version: u64,
     stored: bool,
 ) -> Result<(), CoreError> {
-    let own: OwnRow = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?.unwrap_or_default();
-    if stored && own.sequence == version {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
+    if stored && own.is_some_and(|own| own.sequence == version) {
+        return told(ctx, conversation);
     } else if !stored {
         let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
         ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
@@ -302,8 +377,12 @@ pub(crate) fn slot_stored(
     Ok(())
 }
 
-/// Our receipt as of now; a new one only if it says something new.
-fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), CoreError> {
+/// Our receipt as of now, a new one only if it says something new; none while nobody could read it.
+fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<Option<(u64, Inner)>, CoreError> {
+    let channel = channels::row(ctx.kv, conversation)?;
+    let Some(node) = channel.and_then(|channel| channel.tip().map(|tip| tip.node)) else {
+        return Ok(None);
+    };
     let known: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     let history = History::new(ctx.kv);
     let mut content = Receipt {
@@ -318,29 +397,30 @@ fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(u64, Inner), Core
             .filter(|log| log.user != Some(ctx.me.user))
             .map(|log| (log.id, log.read_seq))
             .collect(),
+        node,
     };
     let said =
         *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
     if let Some(known) = &known
         && known.said == said
     {
-        return Ok((known.sequence, Inner::Receipt(known.signed.clone())));
+        return Ok(Some((known.sequence, Inner::Receipt(known.signed.clone()))));
     }
     content.sequence = known.map_or(1, |known| known.sequence + 1);
     let sequence = content.sequence;
     let signed =
         Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
     let signed = signed.signed().encode();
-    let row = OwnRow { sequence, said, signed: signed.clone() };
+    let row = OwnRow { sequence, said, signed: signed.clone(), node };
     rows::put(ctx.kv, Table::Ledger, &own_key(conversation), &row)?;
-    Ok((sequence, Inner::Receipt(signed)))
+    Ok(Some((sequence, Inner::Receipt(signed))))
 }
 
-/// A receipt came, sealed under a node.
+/// A receipt came, from a connected device or out of a slot.
 pub(crate) fn receive(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
-    under: &NodeId,
+    from: Option<&PeerKey>,
     bytes: &[u8],
 ) -> Result<(), CoreError> {
     let receipt = Signed::<Receipt>::decode(bytes)
@@ -359,9 +439,21 @@ pub(crate) fn receive(
     })?;
     let known = people::find_device(ctx.kv, &receipt.device)?.filter(|_| belongs);
     let (number, device) = known.ok_or(CoreError::Refused("a receipt of a stranger"))?;
-    channels::heard_under(ctx, conversation, under)?;
+    if let Some(peer) = from.filter(|peer| **peer == device.transport) {
+        channels::catch_up(ctx, conversation, peer, &receipt.node)?;
+    }
     let before = row(ctx.kv, conversation, number)?;
-    if before.as_ref().is_some_and(|before| before.sequence >= receipt.sequence) {
+    if let Some(mut before) = before.clone().filter(|row| row.sequence >= receipt.sequence) {
+        let contradicts =
+            before.sequence == receipt.sequence && before.node.is_some_and(|n| n != receipt.node);
+        if contradicts {
+            before.node = None;
+            rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &before)?;
+            return channels::acknowledged(ctx, conversation, &receipt.node);
+        }
+        if channels::is_unopened(ctx.kv, conversation)? {
+            return sync::compare(ctx, conversation, &device, &receipt.haves);
+        }
         return Ok(());
     }
     if before.is_none() {
@@ -372,17 +464,22 @@ pub(crate) fn receive(
         haves: plausible(ctx, conversation, &receipt.haves)?,
         reads: receipt.reads.clone(),
         at_ms: ctx.now_ms,
+        node: Some(receipt.node),
     };
     rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &after)?;
+    if before.as_ref().is_none_or(|before| before.node != after.node) {
+        channels::acknowledged(ctx, conversation, &receipt.node)?;
+    }
     let log = chat::own_log(ctx.me, LogKind::Content);
     let had = |row: &ReceiptRow| of_log(&row.haves, &log).map_or(0, |have| whole(&have));
     let read = |row: &ReceiptRow| of_log(&row.reads, &log).unwrap_or(0).min(had(row));
     let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
     progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
     progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
+    views::look_again(ctx, conversation);
     sync::compare(ctx, conversation, &device, &receipt.haves)?;
     if after.haves.iter().any(|(id, _)| id.device == ctx.me.device) || before.is_none() {
-        ctx.live.tries.remove(&conversation);
+        ctx.live.unset(|live| &mut live.tries, &conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())

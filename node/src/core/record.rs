@@ -58,7 +58,7 @@ fn record_content(ctx: &mut Ctx<'_>) -> Result<DeviceRecord, CoreError> {
     let home_relays = inboxes
         .iter()
         .take(crate::identity::limits::RECORD_RELAYS_MAX)
-        .map(|relay| HomeRelay {
+        .map(|(_, relay)| HomeRelay {
             address: address::with_peer(&relay.address, &relay.key),
             inbox_read: ctx.me.secrets.inbox_read_key(&relay.key).verifying_key().to_bytes(),
         })

@@ -33,11 +33,13 @@ pub(crate) fn compare(
         return Ok(());
     }
     let ours = History::new(ctx.kv).have(conversation)?;
+    let unopened = channels::is_unopened(ctx.kv, conversation)?;
     for (log, their) in theirs.iter().filter(|(log, _)| log.device != ctx.me.device) {
         let our = ours.iter().find(|(id, _)| id == log).map(|(_, have)| have.clone());
         let our = our.unwrap_or_default();
         // The author itself is about to push a short gap at its end.
-        let pushed = log.device == device.device
+        let pushed = !unopened
+            && log.device == device.device
             && our.full == our.chain
             && our.holes.is_empty()
             && their.chain.saturating_sub(our.chain) <= limits::DIRECT_WINDOW_ENTRIES;

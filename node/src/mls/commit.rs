@@ -16,7 +16,7 @@ use super::{
     error::{CommitError, MlsError, ProcessError},
     group::{Decryption, Skipped, decryption, leaf_at, made_on, members, protocol_message, select},
     header::GroupHeader,
-    leaf_member,
+    leaf_key, leaf_member,
     limits::COMMIT_BYTES_MAX,
     nodes,
     provider::Provider,
@@ -174,6 +174,7 @@ fn facts(
         match proposal.proposal() {
             Proposal::Add(add) => added.push(Added {
                 member: leaf_member(add.key_package().leaf_node())?,
+                key: leaf_key(add.key_package().leaf_node())?,
                 key_package: check_key_package(add.key_package()).map(|_| ()),
             }),
             Proposal::Remove(remove) => removed.push(leaf_at(group, remove.removed())?),

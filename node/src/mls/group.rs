@@ -11,11 +11,11 @@ use tls_codec::{Deserialize as _, Serialize as _};
 use zeroize::Zeroizing;
 
 use super::{
-    CIPHERSUITE, Me, Member, Mls, belongs, capabilities,
+    CIPHERSUITE, LeafKey, Me, Member, Mls, belongs, capabilities,
     error::{CreateError, JoinError, KeyPackageError, MlsError, OpenError, SealError},
     group_id,
     header::GroupHeader,
-    join_config,
+    join_config, leaf_key,
     limits::{
         EXPORT_BYTES_MAX, MEMBERS_MAX, MESSAGE_BYTES_MAX, PADDING_BYTES, PLAINTEXT_BYTES_MAX,
         WELCOME_BYTES_MAX,
@@ -51,6 +51,8 @@ pub struct Joined {
     pub members: Vec<Member>,
     /// Who made the welcome.
     pub welcomed_by: Member,
+    /// Our leaf, by which one tells which key package was used.
+    pub own_leaf: LeafKey,
 }
 
 /// An opened message.
@@ -146,13 +148,14 @@ impl Mls<'_> {
             if group.own_leaf_node().and_then(super::leaf_member) != Some(me.member()) {
                 return Err(JoinError::NotForUs);
             }
+            let own_leaf = group.own_leaf_node().and_then(leaf_key).ok_or(JoinError::Invalid)?;
             let welcomed_by = leaf_at(&group, sender).ok_or(JoinError::Invalid)?;
             let members = strict_members(&group).ok_or(JoinError::Invalid)?;
             if nodes::find(storage, &nodes::id_of(&group))?.is_some() {
                 return Err(JoinError::Known);
             }
             let node = nodes::record(storage, namespace, &group)?;
-            Ok(Joined { node, header, members, welcomed_by })
+            Ok(Joined { node, header, members, welcomed_by, own_leaf })
         })
     }
 

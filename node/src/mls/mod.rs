@@ -34,6 +34,7 @@ use openmls::prelude::{
 };
 use openmls_traits::{storage::StorageProvider as _, types::Ciphersuite};
 use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
 use tls_codec::{Deserialize as _, Serialize as _};
 
 use self::{
@@ -60,6 +61,10 @@ pub struct Member {
     /// The device; also its leaf's signature key.
     pub device: DeviceId,
 }
+
+/// Names the key pair of a leaf, and so the key package that the leaf came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeafKey(pub [u8; 32]);
 
 /// This device, with what it signs with.
 #[derive(Clone, Copy)]
@@ -129,6 +134,14 @@ impl<'a> Mls<'a> {
     pub fn inspect_key_package(&mut self, key_package: &[u8]) -> Result<Member, KeyPackageError> {
         let provider = Provider::new(&*self.kv, self.rng);
         read_key_package(&provider, key_package).map(|(_, member)| member)
+    }
+
+    /// Whose a key package is, as above, and the leaf it makes.
+    pub fn leaf_of(&mut self, key_package: &[u8]) -> Result<(Member, LeafKey), KeyPackageError> {
+        let provider = Provider::new(&*self.kv, self.rng);
+        let (key_package, member) = read_key_package(&provider, key_package)?;
+        let key = leaf_key(key_package.leaf_node()).ok_or(KeyPackageError::Malformed)?;
+        Ok((member, key))
     }
 
     /// Runs one operation over an overlay, and keeps its changes only if it succeeds.
@@ -204,6 +217,11 @@ fn check_key_package(key_package: &KeyPackage) -> Result<Member, KeyPackageError
 
 fn leaf_member(leaf: &LeafNode) -> Option<Member> {
     member_of(leaf.credential(), leaf.signature_key().as_slice())
+}
+
+fn leaf_key(leaf: &LeafNode) -> Option<LeafKey> {
+    let key = postcard::to_stdvec(leaf.encryption_key()).ok()?;
+    Some(LeafKey(blake3::derive_key("kith/leaf/1", &key)))
 }
 
 /// A credential is 64 bytes, `user ‖ device`, and the device must be the leaf's signature key.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use kith_crdt::id::{DeviceId, EntryId, NodeId, UserId};
 
 use super::{
-    Member,
+    LeafKey, Member,
     error::KeyPackageError,
     header::{GroupHeader, HeaderError},
     limits::MEMBERS_MAX,
@@ -48,6 +48,8 @@ pub struct CommitFacts {
 pub struct Added {
     /// Whose it is.
     pub member: Member,
+    /// Which of its key packages was used.
+    pub key: LeafKey,
     /// Whether its key package is one we would have used.
     pub key_package: Result<(), KeyPackageError>,
 }
@@ -204,7 +206,7 @@ mod tests {
             external: false,
             path: true,
             credential_unchanged: true,
-            added: vec![Added { member: member(3), key_package: Ok(()) }],
+            added: vec![Added { member: member(3), key: LeafKey([3; 32]), key_package: Ok(()) }],
             removed: vec![],
             other_proposals: 0,
             members: vec![member(1), member(2), member(3)],
@@ -265,7 +267,7 @@ mod tests {
     fn a_lost_device_may_be_removed_and_added_again() {
         let mut facts = adding();
         facts.removed = vec![member(2)];
-        facts.added.push(Added { member: member(2), key_package: Ok(()) });
+        facts.added.push(Added { member: member(2), key: LeafKey([2; 32]), key_package: Ok(()) });
         assert_eq!(check(&facts, &Counting), Ok(()));
     }
 

@@ -7,7 +7,8 @@ use kith_crdt::{
 };
 use kith_node::{
     core::{
-        envelope::{Inner, Routing},
+        channels::request::{KeyRequest, Why},
+        envelope::{Inner, Routing, Welcome},
         frame::Frame,
         receipts::Receipt,
     },
@@ -62,6 +63,15 @@ fn envelopes(book: &mut Book) {
     book.bytes("inner/record", encoded(&Inner::Record(vec![0xee; 3])));
     book.bytes("inner/want", encoded(&Inner::Want { log, from: 300 }));
     book.bytes("inner/range", encoded(&Inner::Range(encoded(&crdt::range()))));
+    let welcome = Some(Welcome { message: vec![0xdd; 3], rekeyed: true });
+    let commit = Inner::Commit {
+        parent: NodeId([0x52; 32]),
+        commit: vec![0xee; 3],
+        welcome,
+        recovers: false,
+    };
+    book.bytes("inner/commit", encoded(&commit));
+    book.bytes("inner/request", encoded(&Inner::Request(vec![0xee; 3])));
     let routing = Routing::new(&ROUTING);
     let sealed = routing.seal(&mut rng(), &letter);
     assert_eq!(routing.open(&sealed), Ok(letter));
@@ -78,9 +88,19 @@ fn receipt(book: &mut Book) {
         sequence: 7,
         haves: vec![(log, Have { chain: 300, full: 290, holes: vec![(12, 14)] })],
         reads: vec![(log, 250)],
+        node: NodeId([0x52; 32]),
     };
     let signed = Signed::sign(content, &ben.key()).expect("a right receipt");
     book.bytes("receipt", signed.signed().encode());
+    let content = KeyRequest {
+        conversation: conversation(),
+        device: ben.secrets.id(),
+        sequence: 3,
+        key_package: vec![0xee; 3],
+        why: Why::Update,
+    };
+    let signed = Signed::sign(content, &ben.key()).expect("a right request");
+    book.bytes("request", signed.signed().encode());
     book.bytes("device-record", ana().record().signed().encode());
 }
 

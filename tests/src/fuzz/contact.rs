@@ -10,13 +10,14 @@ use kith_crdt::{
     body::Body,
     entry::{HeadSignature, SignedEntry},
     have::Have,
-    id::{ConversationId, EntryId, Incarnation, LogId, LogKind, NodeId, Place, UserId},
+    id::{ConversationId, EntryId, Incarnation, LogId, LogKind, NodeId, Place},
     segment,
 };
 use kith_node::{
     api::types::Request,
     core::{
         Core,
+        channels::in_force,
         envelope::{Inner, Routing},
         frame::Frame,
         history::{BodyAnswer, Range},
@@ -59,8 +60,6 @@ struct Base {
     victim: PeerKey,
 }
 
-type Channel = (ConversationId, UserId, Vec<(NodeId, Option<NodeId>, [u8; 32])>);
-
 static BASE: LazyLock<Base> = LazyLock::new(|| {
     let mut stage = Stage::new(2);
     stage.host();
@@ -79,10 +78,9 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
         found.map(|(_, _, row)| row.to_vec()).expect("there is one")
     };
     let kv = stage.devices[0].kv.clone();
-    let channel = row(&kv, Table::Channels);
-    let ((conversation, _, nodes), _): (Channel, _) =
-        postcard::take_from_bytes(&channel).expect("the row decodes");
-    let (node, _, routing) = nodes[0];
+    let channel = in_force(&kv).expect("memory does not fail").remove(0);
+    let (conversation, node, routing) =
+        (channel.conversation, channel.node, *channel.routing.expose());
     let device: DeviceRow = postcard::from_bytes(&row(&kv, Table::Devices)).expect("it decodes");
     let record = SignedDeviceRecord::decode(&device.record).expect("it decodes");
     let record = (*record.verify().expect("it holds")).clone();
@@ -278,6 +276,7 @@ impl Run {
             sequence: self.receipts,
             haves,
             reads,
+            node: BASE.node,
         };
         let key = self.hostile.me().secrets.signing_key();
         if let Ok(signed) = Signed::sign(receipt, &key) {

@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "envelope", run: node::envelope, seeds: node::envelope_seeds, mutations: 8_000 },
     Target { name: "letter", run: node::letter, seeds: node::letter_seeds, mutations: 8_000 },
     Target { name: "receipt", run: node::receipt, seeds: node::receipt_seeds, mutations: 4_000 },
+    Target { name: "request", run: node::request, seeds: node::request_seeds, mutations: 4_000 },
     Target { name: "invite", run: node::invite, seeds: node::invite_seeds, mutations: 8_000 },
     Target { name: "record", run: node::record, seeds: node::record_seeds, mutations: 2_000 },
     Target {

@@ -14,6 +14,7 @@ use kith_node::{
     api,
     core::{
         address,
+        channels::request::{KeyRequest, Why},
         envelope::{Inner, Routing},
         frame::Frame,
         io::{Effect, Input},
@@ -120,6 +121,31 @@ pub(super) fn receipt(bytes: &[u8]) {
     }
 }
 
+/// Bytes as a signed request for keys, and as one that its device rightly signs.
+pub(super) fn request(bytes: &[u8]) {
+    if let Ok(request) = Signed::<KeyRequest>::decode(bytes) {
+        let _ = request.verify();
+    }
+    let Ok((mut request, _)) = postcard::take_from_bytes::<KeyRequest>(bytes) else { return };
+    request.device = device_id(1);
+    if let Ok(verified) = Signed::sign(request, &key(1)) {
+        let again = Signed::<KeyRequest>::decode(&verified.signed().encode());
+        assert!(again.is_ok_and(|again| again.verify().is_ok()), "what is signed is accepted");
+    }
+}
+
+pub(super) fn request_seeds() -> Vec<Vec<u8>> {
+    let request = KeyRequest {
+        conversation: CONVERSATION,
+        device: device_id(1),
+        sequence: 3,
+        key_package: vec![0xee; 300],
+        why: Why::Rejoin,
+    };
+    let signed = Signed::sign(request.clone(), &key(1)).expect("a seed's request is right");
+    vec![encode(&request), signed.signed().encode()]
+}
+
 pub(super) fn receipt_seeds() -> Vec<Vec<u8>> {
     let receipt = Receipt {
         conversation: CONVERSATION,
@@ -130,6 +156,7 @@ pub(super) fn receipt_seeds() -> Vec<Vec<u8>> {
             (log_of(2, LogKind::Gov), Have::new(2, [])),
         ],
         reads: vec![(log_of(2, LogKind::Content), 4)],
+        node: kith_crdt::id::NodeId([7; 32]),
     };
     let signed = Signed::sign(receipt.clone(), &key(1)).expect("a seed's receipt is right");
     vec![encode(&receipt), signed.signed().encode()]

@@ -50,6 +50,8 @@ pub struct Counts {
     pub crashes: u64,
     /// Messages sent.
     pub messages: u64,
+    /// Commits that lie above the nodes in force at the end, over all devices and conversations.
+    pub commits: u64,
     /// How long it took from the calm until everything was settled, virtual.
     pub settled_ms: u64,
 }

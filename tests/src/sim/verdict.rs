@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_node::api::types::{Chat, Idle, Message, Request, State};
+use kith_crdt::id::ConversationId;
+use kith_node::{
+    api::types::{Chat, Idle, Message, Request, State},
+    core::channels::{InForce, in_force},
+};
 
 use super::{model::Told, words, world::World};
 
@@ -44,6 +48,9 @@ impl World {
             if ours.digest != theirs.digest {
                 return Some(format!("the views differ: {ours:?} and {theirs:?}"));
             }
+            if let Some(apart) = self.keys_apart([one, other], &ours.id) {
+                return Some(apart);
+            }
             for (device, chat) in [(one, ours), (other, theirs)] {
                 if let Some(behind) = self.behind(device, chat) {
                     return Some(behind);
@@ -51,6 +58,21 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether two devices are not on the same node of the MLS tree, or on one that nobody committed.
+    fn keys_apart(&self, devices: [usize; 2], chat: &str) -> Option<String> {
+        let chat = chat.parse::<ConversationId>().ok()?;
+        let at = |device: usize| {
+            let mut all = in_force(&self.devices[device].kv).ok()?.into_iter();
+            all.find(|one| one.conversation == chat).map(|one| (one.node, one.depth))
+        };
+        let [ours, theirs] = devices.map(at);
+        let [one, other] = devices.map(words::name);
+        match (ours, theirs) {
+            (Some((_, depth)), Some(_)) if ours == theirs && depth > 0 => None,
+            _ => Some(format!("{one} is on node {ours:?} and {other} on {theirs:?}")),
+        }
     }
 
     /// An own message that is not shown as far as it got.
@@ -94,6 +116,11 @@ impl World {
 
     /// Compares what is with what was promised.
     pub(super) fn judge(&mut self) {
+        for device in &self.devices {
+            let depth = |one: InForce| u64::from(one.depth);
+            let all = in_force(&device.kv).unwrap_or_default();
+            self.counts.commits += all.into_iter().map(depth).sum::<u64>();
+        }
         for (one, other) in self.wanted_pairs() {
             let [Some(ours), Some(theirs)] = self.chat_between(one, other) else { continue };
             if ours.missing + theirs.missing > 0 {

@@ -4,11 +4,12 @@ use ed25519_dalek::SigningKey;
 use kith_crdt::{
     entry::{HeadSignature, SignedEntry},
     have::Have,
-    id::{ConversationId, EntryId, LogId, LogKind, NodeId, Place, UserId},
+    id::{ConversationId, EntryId, LogId, LogKind, Place},
     segment,
 };
 use kith_node::{
     core::{
+        channels::{InForce, in_force},
         envelope::{Inner, Routing},
         frame::Frame,
         io::Input,
@@ -26,29 +27,9 @@ use kith_node::{
 
 use super::Stage;
 
-/// How a conversation is carried: the beginning of its row.
-pub struct Channel {
-    /// Which.
-    pub conversation: ConversationId,
-    /// The other user.
-    pub user: UserId,
-    /// The node of the MLS tree it was founded with.
-    pub node: NodeId,
-    /// Its routing secret.
-    pub routing: [u8; 32],
-}
-
-type Row = (ConversationId, UserId, Vec<(NodeId, Option<NodeId>, [u8; 32])>);
-
-/// The conversations a store carries.
-pub fn channels(kv: &MemoryKv) -> Vec<Channel> {
-    let rows = kv.rows().filter(|(table, _, _)| *table == Table::Channels);
-    let decoded = rows.filter_map(|(_, _, row)| {
-        let ((conversation, user, nodes), _): (Row, _) = postcard::take_from_bytes(row).ok()?;
-        let (node, _, routing) = *nodes.first()?;
-        Some(Channel { conversation, user, node, routing })
-    });
-    decoded.collect()
+/// How the conversations of a store are carried.
+pub fn channels(kv: &MemoryKv) -> Vec<InForce> {
+    in_force(kv).expect("memory does not fail")
 }
 
 /// The device records a store knows.
@@ -86,7 +67,7 @@ impl Stage {
     }
 
     /// The conversation of two devices' users, as the first one carries it.
-    pub fn channel(&self, device: usize, with: usize) -> Channel {
+    pub fn channel(&self, device: usize, with: usize) -> InForce {
         let user = self.devices[with].core.me().user;
         let found = channels(&self.devices[device].kv).into_iter().find(|one| one.user == user);
         found.expect("they are contacts")
@@ -94,7 +75,7 @@ impl Stage {
 
     /// One device says something to another over their stream.
     pub fn say(&mut self, from: usize, to: usize, inner: &Inner) {
-        let routing = Routing::new(&self.channel(from, to).routing);
+        let routing = Routing::new(self.channel(from, to).routing.expose());
         let envelope = routing.seal(&mut self.devices[from].rng, inner);
         let peer = self.devices[from].transport;
         let bytes = Frame::Envelope(envelope).encode();
@@ -126,9 +107,9 @@ impl Stage {
         haves: Vec<(LogId, Have)>,
         reads: Vec<(LogId, u64)>,
     ) {
-        let conversation = self.channel(from, to).conversation;
+        let InForce { conversation, node, .. } = self.channel(from, to);
         let me = self.devices[from].core.me();
-        let receipt = Receipt { conversation, device: me.device, sequence, haves, reads };
+        let receipt = Receipt { conversation, device: me.device, sequence, haves, reads, node };
         let signed = Signed::sign(receipt, &me.secrets.signing_key()).expect("it is within limits");
         self.say(from, to, &Inner::Receipt(signed.signed().encode()));
     }

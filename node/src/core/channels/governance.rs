@@ -12,7 +12,7 @@ use kith_crdt::{
     id::{ConversationId, EntryId, LogId, LogKind, Place},
 };
 
-use super::row;
+use super::{nodes, note_devices, put, recover, row, upkeep};
 use crate::{
     api::error::ApiError,
     core::{
@@ -207,4 +207,19 @@ pub(crate) fn admits<'a>(
         };
         Ok(governance.user_of(&log.device).is_some() || ops.any(introduced))
     })
+}
+
+/// Governance changed: who belongs is noted, commits that waited for it are judged again, and
+/// whoever commits looks whether the tree still says the same.
+pub(crate) fn governed(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
+    note_devices(ctx, &mut channel)?;
+    let moved = nodes::recount(ctx, &mut channel)?;
+    let now_ms = ctx.now_ms;
+    upkeep::at(ctx, &mut channel, now_ms)?;
+    put(ctx, &channel)?;
+    if moved {
+        nodes::moved(ctx, &channel)?;
+    }
+    recover::retry(ctx, number, true)
 }

@@ -1,14 +1,34 @@
-//! How a conversation is carried: its governance, its MLS nodes, its routing secrets, its relays.
+//! How a conversation is carried: its governance, its MLS tree, its routing secrets, its relays.
 //!
-//! For now commits are made by the device that founded the conversation: the others' devices come
-//! in by its welcome. Parallel foundings are sibling genesis nodes; the fork rule says which of
-//! them is in force, and all of them stay readable.
+//! ```text
+//! Channels [0][conversation]            how it is carried: the nodes held, the one in force
+//!          [1][conversation][node]      a node that was held: so much that commits can be judged
+//!          [2][conversation][node]      the commit that made a node, for who did not get it
+//!          [3][conversation][digest]    a commit or letter that waits for another node
+//!          [4][time][conversation]      when a conversation is looked after next
+//!          [5][conversation][device]    what another device asked of whoever commits
+//! Outbox   [5][conversation][what]      commits and requests that travel
+//! Index    "tag/" tag                   the conversation envelopes with this tag belong to
+//! ```
+//!
+//! Any member's commit is accepted that [`mls::validity`](crate::mls::validity) allows; which node is
+//! in force says [`mls::fork`](crate::mls::fork). The law: governance says who belongs, and the tree
+//! only follows it.
 
+mod commits;
 mod governance;
+mod nodes;
+mod policy;
+mod realise;
+mod recover;
+pub mod request;
 mod routes;
+mod travel;
 mod tree;
+mod upkeep;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
 
 use kith_crdt::{
     gov::{AddDevice, Genesis, GovOp},
@@ -17,14 +37,22 @@ use kith_crdt::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use self::{governance::append_governance, routes::listen};
+pub use self::nodes::{InForce, Invitation, in_force, invitation};
 pub(crate) use self::{
+    commits::{Arrived, receive as commit},
     governance::{
-        Governances, accept_governance, admits, heads, learn, own_governance, with_governance,
+        Governances, accept_governance, admits, governed, heads, learn, own_governance,
+        with_governance,
     },
-    routes::{announce_record, relays_of, relisten},
+    nodes::{acknowledged, heard_under, secret_of},
+    recover::{is_unopened, not_opened, retry},
+    request::receive as requested,
+    routes::{announce_record, relays_of, reroute},
+    travel::{catch_up, deposited, pump as travel, relay_lost, untold},
     tree::{found, join},
+    upkeep::{due as upkeep_due, resume},
 };
+use self::{governance::append_governance, request::Asked, routes::listen};
 use super::{
     CoreError, Ctx, chat,
     envelope::{Inner, Routing, Tag},
@@ -32,41 +60,89 @@ use super::{
     frame::Frame,
     history::ConvNo,
     io::{Effect, PeerKey},
-    outbox, people, receipts,
+    people,
     rows::{self, PeerNo},
 };
-use crate::{
-    kv::{KvError, KvRead, Table},
-    mls::fork::{Fork, ForkNode},
-};
+use crate::kv::{KvError, KvRead, Table};
 
-/// `Channels` `[conversation]`.
+const CHANNEL: u8 = 0;
+const SKELETON: u8 = 1;
+const COMMIT: u8 = 2;
+const WAITING: u8 = 3;
+const UPKEEP: u8 = 4;
+const REQUEST: u8 = 5;
+
+/// `Channels` `[0][conversation]`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct ChannelRow {
+    /// Its local number.
+    number: ConvNo,
     /// Which conversation.
     pub(crate) conversation: ConversationId,
     /// The other user.
     pub(crate) user: UserId,
-    /// The nodes of the MLS tree we hold, oldest first.
-    pub(crate) nodes: Vec<NodeRow>,
+    /// The nodes of the MLS tree we hold, parents before children.
+    nodes: Vec<NodeRow>,
+    /// The node in force.
+    tip: Option<NodeId>,
+    /// Routing secrets that no held node has any more, and that others may still use.
+    past: Vec<PastRow>,
     /// The other devices that belong, as governance says.
     devices: Vec<PeerNo>,
+    /// How many belong besides of which we know nothing yet.
+    unknown: u32,
+    /// When it is looked after next.
+    upkeep_ms: Option<u64>,
+    /// What we asked of whoever commits and was not answered yet, oldest first.
+    asked: Vec<Asked>,
+    /// The number of our newest request.
+    asked_sequence: u64,
+    /// How much waits for a node or for governance that has not arrived.
+    waiting: recover::Waits,
+    /// Something came that could not be opened.
+    unopened: Option<recover::Unopened>,
 }
 
-/// A node of the MLS tree.
+/// A node of the MLS tree whose state we hold.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct NodeRow {
     /// Its name.
     pub(crate) node: NodeId,
-    /// The node it was committed on.
+    /// The held node it was committed on, or, where we were taken in anew, the one that was in force.
     parent: Option<NodeId>,
+    /// How many commits lie above it.
+    depth: u32,
+    /// Who made it.
+    committer: DeviceId,
     /// The routing secret in force under it.
     routing: [u8; 32],
+    /// By which the queues of different secrets are told apart.
+    place: u8,
     /// Whether another device was seen to hold it. A node we founded may never reach anybody.
     shared: bool,
+    /// How many of its leaves governance has revoked.
+    revoked: u32,
+    /// When our own leaf in it got its keys; 0 if they were not made for this conversation.
+    leaf_ms: u64,
+    /// Since when it lies on the path to the node in force.
+    adopted_ms: Option<u64>,
+}
+
+/// A routing secret that was replaced.
+#[derive(Clone, Serialize, Deserialize)]
+struct PastRow {
+    routing: [u8; 32],
+    place: u8,
+    until_ms: u64,
 }
 
 impl Drop for NodeRow {
+    fn drop(&mut self) {
+        self.routing.zeroize();
+    }
+}
+
+impl Drop for PastRow {
     fn drop(&mut self) {
         self.routing.zeroize();
     }
@@ -80,31 +156,57 @@ impl NodeRow {
 }
 
 impl ChannelRow {
-    /// The node in force: new things are sealed under it. Nodes that others hold come before those
-    /// that only we may know.
+    /// Its local number.
+    pub(crate) fn number(&self) -> ConvNo {
+        self.number
+    }
+
+    fn new(number: ConvNo, conversation: &ConversationId, user: &UserId) -> Self {
+        Self {
+            number,
+            conversation: *conversation,
+            user: *user,
+            nodes: Vec::new(),
+            tip: None,
+            past: Vec::new(),
+            devices: Vec::new(),
+            unknown: 0,
+            upkeep_ms: None,
+            asked: Vec::new(),
+            asked_sequence: 0,
+            waiting: recover::Waits::default(),
+            unopened: None,
+        }
+    }
+
+    /// The node in force: new things are sealed under it.
     pub(crate) fn tip(&self) -> Option<&NodeRow> {
-        let any_shared = self.nodes.iter().any(|row| row.shared);
-        let nodes: BTreeMap<NodeId, ForkNode> = self
-            .nodes
-            .iter()
-            .filter(|row| row.shared || !any_shared)
-            .map(|row| (row.node, ForkNode { parent: row.parent, revoked_leaves: 0 }))
-            .collect();
-        let tip = Fork { nodes, ..Fork::default() }.tip()?;
-        self.nodes.iter().find(|row| row.node == tip)
+        self.held(&self.tip?)
     }
 
-    /// Whether nobody but us may be able to open what was sealed under a node, though there is one
-    /// under which somebody can.
-    pub(crate) fn is_idle(&self, node: &NodeId) -> bool {
-        let shared = |row: &NodeRow| row.shared && row.node == *node;
-        self.nodes.iter().any(|row| row.shared) && !self.nodes.iter().any(shared)
+    /// Whether letters may be sealed: not while somebody could open them who was removed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.tip().is_some_and(|tip| tip.revoked == 0)
     }
 
-    /// The place of a node among those we hold, by which its queues are told apart.
+    /// The queue of a node's routing secret, as the queues of a conversation are told apart.
     pub(crate) fn place_of(&self, node: &NodeId) -> u8 {
-        let place = self.nodes.iter().position(|row| row.node == *node).unwrap_or(0);
-        u8::try_from(place).unwrap_or(u8::MAX)
+        self.held(node).map_or(u8::MAX, |row| row.place)
+    }
+
+    /// All routing secrets something may come under, each once, with their places.
+    fn secrets(&self) -> Vec<(u8, [u8; 32])> {
+        let held = self.nodes.iter().map(|row| (row.place, row.routing));
+        let mut all: Vec<_> =
+            held.chain(self.past.iter().map(|row| (row.place, row.routing))).collect();
+        all.sort_unstable_by_key(|(place, _)| *place);
+        all.dedup_by_key(|(place, _)| *place);
+        all
+    }
+
+    /// The routing secret of a place.
+    fn secret(&self, place: u8) -> Option<[u8; 32]> {
+        self.secrets().into_iter().find(|(other, _)| *other == place).map(|(_, secret)| secret)
     }
 }
 
@@ -112,9 +214,18 @@ fn tag_index(tag: &Tag) -> Vec<u8> {
     rows::key(&[b"tag/", tag])
 }
 
+fn key(kind: u8, number: ConvNo, rest: &[u8]) -> Vec<u8> {
+    rows::key(&[&[kind], &number.0.to_be_bytes(), rest])
+}
+
 /// How a conversation is carried; `None` if it is not carried at all yet.
 pub(crate) fn row(kv: &dyn KvRead, number: ConvNo) -> Result<Option<ChannelRow>, KvError> {
-    rows::get(kv, Table::Channels, &number.0.to_be_bytes())
+    rows::get(kv, Table::Channels, &key(CHANNEL, number, &[]))
+}
+
+/// Whether a node belongs to a conversation's tree and its state is held.
+pub(crate) fn holds(kv: &dyn KvRead, number: ConvNo, node: &NodeId) -> Result<bool, KvError> {
+    Ok(row(kv, number)?.is_some_and(|channel| channel.held(node).is_some()))
 }
 
 /// The id of a conversation that is carried.
@@ -128,51 +239,23 @@ pub(crate) fn conversation_id(
 
 /// Every conversation.
 pub(crate) fn all(kv: &dyn KvRead) -> Result<Vec<(ConvNo, ChannelRow)>, KvError> {
-    let found = rows::scan::<ChannelRow>(kv, Table::Channels, &[], usize::MAX)?;
-    let number = |key: &[u8]| Some(ConvNo(u32::from_be_bytes(key.try_into().ok()?)));
-    Ok(found.into_iter().filter_map(|(key, row)| Some((number(&key)?, row))).collect())
+    let found = rows::scan::<ChannelRow>(kv, Table::Channels, &[CHANNEL], usize::MAX)?;
+    Ok(found.into_iter().map(|(_, row)| (row.number, row)).collect())
 }
 
-fn put(ctx: &mut Ctx<'_>, number: ConvNo, row: &ChannelRow) -> Result<(), CoreError> {
-    Ok(rows::put(ctx.kv, Table::Channels, &number.0.to_be_bytes(), row)?)
+fn put(ctx: &mut Ctx<'_>, row: &ChannelRow) -> Result<(), CoreError> {
+    Ok(rows::put(ctx.kv, Table::Channels, &key(CHANNEL, row.number, &[]), row)?)
 }
 
-/// The conversation and node that envelopes with this tag belong to, and the keys to open them.
-pub(crate) fn by_tag(
-    kv: &dyn KvRead,
-    tag: &Tag,
-) -> Result<Option<(ConvNo, NodeId, Routing)>, KvError> {
+/// The conversation that envelopes with this tag belong to, and the keys to open them.
+pub(crate) fn by_tag(kv: &dyn KvRead, tag: &Tag) -> Result<Option<(ConvNo, Routing)>, KvError> {
     let Some(number) = rows::get::<u32>(kv, Table::Index, &tag_index(tag))? else {
         return Ok(None);
     };
     let number = ConvNo(number);
     let Some(row) = row(kv, number)? else { return Ok(None) };
-    let mut routings = row.nodes.iter().map(|row| (row.node, row.routing()));
-    let found = routings.find(|(_, routing)| routing.tag() == tag);
-    Ok(found.map(|(node, routing)| (number, node, routing)))
-}
-
-/// Another device wrote under a node: it holds it. What was sealed under a node that nobody is
-/// known to hold is sealed anew.
-pub(crate) fn heard_under(
-    ctx: &mut Ctx<'_>,
-    number: ConvNo,
-    node: &NodeId,
-) -> Result<(), CoreError> {
-    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
-    let Some(held) = channel.nodes.iter_mut().find(|row| row.node == *node && !row.shared) else {
-        return Ok(());
-    };
-    held.shared = true;
-    put(ctx, number, &channel)?;
-    moved(ctx, number, &channel)
-}
-
-/// Another node may be in force: what waits and what we have goes out under it.
-fn moved(ctx: &mut Ctx<'_>, number: ConvNo, channel: &ChannelRow) -> Result<(), CoreError> {
-    outbox::reseal(ctx, number, channel)?;
-    outbox::due(ctx, number)?;
-    receipts::due(ctx, number)
+    let mut routings = row.secrets().into_iter().map(|(_, secret)| Routing::new(&secret));
+    Ok(routings.find(|routing| routing.tag() == tag).map(|routing| (number, routing)))
 }
 
 /// Opens a conversation of two for writing: its history, and our own devices' governance in it.
@@ -185,19 +268,14 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    let channel = ChannelRow {
-        conversation: *conversation,
-        user: *user,
-        nodes: Vec::new(),
-        devices: Vec::new(),
-    };
-    put(ctx, number, &channel)?;
+    put(ctx, &ChannelRow::new(number, conversation, user))?;
     append_governance(ctx, number, GovOp::Genesis(Genesis::direct(ctx.me.user, *user)))?;
     let add =
         AddDevice { user: ctx.me.user, device: ctx.me.device, chain: ctx.me.device_list.clone() };
     append_governance(ctx, number, GovOp::AddDevice(add))?;
     Ok(number)
 }
+
 /// The other devices of a conversation, those that were revoked left out.
 pub(crate) fn devices(
     ctx: &mut Ctx<'_>,
@@ -218,18 +296,15 @@ pub(crate) fn known_devices(kv: &dyn KvRead, number: ConvNo) -> Result<Vec<PeerN
 }
 
 /// Notes which devices belong, after governance or what we know of devices changed.
-pub(crate) fn refresh_devices(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
-    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
-    let live = with_governance(ctx, number, |governance| Ok(governance.live_devices()))?;
-    let mut devices = Vec::new();
+fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreError> {
+    let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
+    channel.devices.clear();
+    channel.unknown = 0;
     for device in live.keys().filter(|device| **device != ctx.me.device) {
-        if let Some((number, _)) = people::find_device(ctx.kv, device)? {
-            devices.push(number);
+        match people::find_device(ctx.kv, device)? {
+            Some((number, _)) => channel.devices.push(number),
+            None => channel.unknown += 1,
         }
-    }
-    if devices != channel.devices {
-        channel.devices = devices;
-        put(ctx, number, &channel)?;
     }
     Ok(())
 }

@@ -1,0 +1,214 @@
+//! Realising governance: making the tree's leaves those whom governance names, and keeping their
+//! keys fresh.
+//!
+//! One device commits ([`policy`]); the others ask it. The law: what a commit does follows from the
+//! difference between leaves and governance at the node in force, looked at anew each time, so that
+//! nothing has to be remembered when a commit loses against another.
+
+use std::collections::BTreeSet;
+
+use kith_crdt::id::{DeviceId, EntryId};
+
+use super::{
+    ChannelRow,
+    commits::{Arrived, adopted},
+    nodes, policy,
+    request::{self, RequestRow, Why},
+    travel, with_governance,
+};
+use crate::{
+    api::error::ApiError,
+    core::{CoreError, Ctx, envelope::Welcome, people},
+    limits,
+    mls::{self, LeafKey, Member, Mls, commit::Committed},
+};
+
+/// What governance says now.
+struct Wanted {
+    users: Vec<kith_crdt::id::UserId>,
+    live: std::collections::BTreeMap<DeviceId, kith_crdt::id::UserId>,
+    heads: Vec<EntryId>,
+    frozen: bool,
+}
+
+/// Does what is due in the tree of a conversation: commits, or asks for it. Says when to look again.
+pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option<u64>, CoreError> {
+    let Some(tip) = channel.tip().cloned() else { return Ok(None) };
+    let mut mls = Mls::new(ctx.kv, ctx.rng);
+    let leaves = mls.members(&tip.node).map_err(ApiError::internal)?;
+    let header = mls.header(&tip.node).map_err(ApiError::internal)?;
+    let wanted = with_governance(ctx, channel.number, |governance| {
+        Ok(Wanted {
+            users: governance.members_in_order(),
+            live: governance.live_devices(),
+            heads: governance.next_heads(&header.gov_heads),
+            frozen: governance.frozen(),
+        })
+    })?;
+    if wanted.frozen || !wanted.live.contains_key(&ctx.me.device) {
+        return Ok(None);
+    }
+    let devices: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
+    let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device);
+    let hopeless = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
+    let fresh_until = tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS);
+    // A clock that was set back would else keep a leaf for ever.
+    let due = ctx.now_ms >= fresh_until || tip.leaf_ms > ctx.now_ms + limits::LEAF_LIFE_MS;
+    if us {
+        let again_ms = commit(ctx, channel, &wanted, &leaves, due || hopeless)?;
+        let fresh_until =
+            channel.tip().map_or(u64::MAX, |tip| tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS));
+        return Ok(again_ms.into_iter().chain([fresh_until]).min());
+    }
+    let why = match (devices.contains(&ctx.me.device), hopeless, due) {
+        (false, _, _) => Some(Why::Join),
+        (true, true, _) => Some(Why::Rejoin),
+        (true, false, true) => Some(Why::Update),
+        (true, false, false) => None,
+    };
+    if let Some(why) = why {
+        request::ask(ctx, channel, why)?;
+        // Asked once; it travels until it is answered.
+        return Ok(Some(ctx.now_ms + limits::LEAF_LIFE_MS));
+    }
+    Ok(Some(fresh_until))
+}
+
+/// Commits if there is something to commit. Says when a request may be answered that may not yet.
+fn commit(
+    ctx: &mut Ctx<'_>,
+    channel: &mut ChannelRow,
+    wanted: &Wanted,
+    leaves: &[Member],
+    due: bool,
+) -> Result<Option<u64>, CoreError> {
+    let belongs = |leaf: &Member| wanted.live.get(&leaf.device) == Some(&leaf.user);
+    let gone = leaves.iter().filter(|leaf| !belongs(leaf)).map(|leaf| leaf.device);
+    let gone: BTreeSet<DeviceId> = gone.collect();
+    let has_leaf = |device: &DeviceId| leaves.iter().any(|leaf| leaf.device == *device);
+    let mut requests = request::open(ctx, channel.number)?;
+    requests.retain(|request| wanted.live.contains_key(&request.device));
+    let ready = |request: &RequestRow| request.answered_ms + limits::REQUEST_PAUSE_MS;
+    let (mut requests, early): (Vec<_>, Vec<_>) =
+        requests.into_iter().partition(|request| ready(request) <= ctx.now_ms);
+    let again_ms = early.iter().map(ready).min();
+    let mut others = Vec::new();
+    for device in wanted.live.keys().filter(|device| !has_leaf(device)) {
+        let asks = requests.iter().any(|request| request.device == *device);
+        if let Some((_, row)) = people::find_device(ctx.kv, device)?.filter(|_| !asks) {
+            others.push((*device, people::verified(&row)?.key_package.clone()));
+        }
+    }
+    others.retain(|(device, key_package)| {
+        let member = Mls::new(ctx.kv, ctx.rng).inspect_key_package(key_package);
+        member.is_ok_and(|member| member.device == *device && belongs(&member))
+    });
+    if gone.is_empty() && requests.is_empty() && others.is_empty() && !due {
+        return Ok(again_ms);
+    }
+    let made = ctx.attempt(|ctx| make(ctx, channel, wanted, &gone, &requests, &others, &has_leaf));
+    let committed = match made {
+        Ok(committed) => committed,
+        Err(CoreError::Kv(error)) => return Err(error.into()),
+        Err(error) => {
+            // A key package spoils it, whichever it is: those who belong no more go all the same.
+            tracing::warn!(%error, "a commit can not be made with all that was asked");
+            for request in std::mem::take(&mut requests) {
+                request::settle(ctx, channel.number, &request.device, None)?;
+            }
+            others.clear();
+            make(ctx, channel, wanted, &gone, &requests, &others, &has_leaf)?
+        }
+    };
+    publish(ctx, channel, committed, &gone, &requests, &others)?;
+    Ok(again_ms)
+}
+
+fn make(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    wanted: &Wanted,
+    gone: &BTreeSet<DeviceId>,
+    requests: &[RequestRow],
+    others: &[(DeviceId, Vec<u8>)],
+    has_leaf: &dyn Fn(&DeviceId) -> bool,
+) -> Result<Committed, CoreError> {
+    let tip = channel.tip.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let again = requests.iter().map(|request| request.device).filter(has_leaf);
+    let remove: Vec<DeviceId> = gone.iter().copied().chain(again).collect();
+    let asked = requests.iter().filter_map(|request| request.key_package.as_deref());
+    let known = others.iter().map(|(_, key_package)| key_package.as_slice());
+    let add: Vec<&[u8]> = asked.chain(known).collect();
+    let signing = ctx.me.secrets.signing_key();
+    let me = mls::Me { user: ctx.me.user, key: &signing };
+    let committed = Mls::new(ctx.kv, ctx.rng)
+        .commit(&me, &tip, &wanted.heads, &add, &remove)
+        .map_err(ApiError::internal)?;
+    // Who is removed to be added again must not be left out.
+    if !committed.skipped.is_empty() {
+        return Err(CoreError::Refused("a key package that can not be used"));
+    }
+    Ok(committed)
+}
+
+/// Takes up a commit of ours and sends it on its way.
+fn publish(
+    ctx: &mut Ctx<'_>,
+    channel: &mut ChannelRow,
+    committed: Committed,
+    gone: &BTreeSet<DeviceId>,
+    requests: &[RequestRow],
+    others: &[(DeviceId, Vec<u8>)],
+) -> Result<(), CoreError> {
+    let parent = channel.tip().cloned().ok_or(CoreError::Refused("an unopened conversation"))?;
+    let mut added: Vec<(DeviceId, LeafKey)> =
+        requests.iter().map(|request| (request.device, request.leaf)).collect();
+    for (device, key_package) in others {
+        let leaf = Mls::new(ctx.kv, ctx.rng).leaf_of(key_package).map_err(ApiError::internal)?;
+        added.push((*device, leaf.1));
+    }
+    let rekeyed = !gone.is_empty();
+    let welcome = committed.welcome.map(|message| Welcome { message, rekeyed });
+    let recovers = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
+    let commit = committed.commit.clone();
+    let arrived = Arrived { parent: parent.node, commit, welcome, recovers };
+    let new = nodes::New {
+        node: committed.node,
+        parent: Some(parent.node),
+        depth: parent.depth + 1,
+        committer: ctx.me.device,
+        inherits: (!rekeyed).then_some(parent.routing),
+        shared: parent.shared,
+        leaf_ms: ctx.now_ms,
+    };
+    request::withdraw(ctx, channel)?;
+    channel.unopened = None;
+    travel::commit(ctx, channel, &new, &arrived)?;
+    adopted(ctx, channel, new, arrived, &added)?;
+    for (device, leaf) in &added {
+        request::settle(ctx, channel.number, device, Some(leaf))?;
+    }
+    Ok(())
+}
+
+/// Commits though another device should: what two devices do that know different governance.
+#[cfg(test)]
+pub(super) fn commit_anyway(
+    ctx: &mut Ctx<'_>,
+    number: crate::core::history::ConvNo,
+) -> Result<(), CoreError> {
+    let mut channel =
+        super::row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let tip = channel.tip.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let leaves = Mls::new(ctx.kv, ctx.rng).members(&tip).map_err(ApiError::internal)?;
+    let wanted = with_governance(ctx, number, |governance| {
+        Ok(Wanted {
+            users: governance.members_in_order(),
+            live: governance.live_devices(),
+            heads: governance.next_heads(&[]),
+            frozen: false,
+        })
+    })?;
+    commit(ctx, &mut channel, &wanted, &leaves, true)?;
+    super::put(ctx, &channel)
+}

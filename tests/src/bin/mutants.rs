@@ -9,7 +9,7 @@
 //! folder (default: `target/mutants`). Nothing of the work tree is touched. How: `kith_tests::mutants`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -17,6 +17,7 @@ use std::{
 };
 
 use kith_tests::mutants::{self, MUTATIONS, Mutation, Tests, VARIABLE};
+use serde_json::Value;
 
 const USAGE: &str = "usage: mutants [NAME …] [--target DIR] | --list";
 
@@ -54,27 +55,24 @@ fn main() -> io::Result<ExitCode> {
     }
     copy(&work, &tree)?;
     mutants::plant(&tree)?;
-    let cargo = Cargo { tree, target };
-    run_all(&cargo, &chosen)
+    run_all(&Programs::build(&tree, &target)?, &chosen)
 }
 
-fn run_all(cargo: &Cargo, chosen: &[&Mutation]) -> io::Result<ExitCode> {
+fn run_all(programs: &Programs, chosen: &[&Mutation]) -> io::Result<ExitCode> {
     // Everything must pass as it is, or a failure says nothing.
-    let mut whole: BTreeMap<Tests, ()> = BTreeMap::new();
-    for tests in chosen.iter().map(|one| one.tests) {
-        if whole.insert(tests, ()).is_none() {
-            let began = Instant::now();
-            let failed = cargo.test(tests, None)?;
-            println!("{} {}: {} s", tests.0, tests.1.join(" "), began.elapsed().as_secs());
-            if let Some(failed) = failed {
-                eprintln!("fails without any mutation: {failed}");
-                return Ok(ExitCode::from(2));
-            }
+    let whole: BTreeSet<Tests> = chosen.iter().map(|one| one.tests).collect();
+    for tests in whole {
+        let began = Instant::now();
+        let failed = programs.test(tests, None)?;
+        println!("{} {} {}: {} s", tests.0, tests.1, tests.2.join(" "), began.elapsed().as_secs());
+        if let Some(failed) = failed {
+            eprintln!("fails without any mutation: {failed}");
+            return Ok(ExitCode::from(2));
         }
     }
     let mut survived = Vec::new();
     for one in chosen {
-        match cargo.test(one.tests, Some(one.name))? {
+        match programs.test(one.tests, Some(one.name))? {
             Some(by) => println!("{:<34} caught by {by}", one.name),
             None => {
                 println!("{:<34} SURVIVED {} {:?}", one.name, one.file, one.from);
@@ -86,46 +84,76 @@ fn run_all(cargo: &Cargo, chosen: &[&Mutation]) -> io::Result<ExitCode> {
     Ok(if survived.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-struct Cargo {
+/// The built tests, by package and target.
+struct Programs {
     tree: PathBuf,
-    target: PathBuf,
+    built: BTreeMap<(String, String), PathBuf>,
 }
 
-impl Cargo {
-    /// Runs tests; the first that failed, with the number of the others.
-    fn test(&self, (package, which): Tests, mutation: Option<&str>) -> io::Result<Option<String>> {
+impl Programs {
+    fn build(tree: &Path, target: &Path) -> io::Result<Self> {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["test", "--quiet", "--package", package]).args(which);
-        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
-        command.env_remove(VARIABLE).env("RUST_BACKTRACE", "0");
-        command.envs(mutation.map(|name| (VARIABLE, name)));
-        let output = command.stdin(Stdio::null()).output()?;
+        // All packages at once, whatever is chosen: with others, cargo would build other features.
+        command.args(["test", "--no-run", "--quiet", "--message-format", "json", "--lib"]);
+        let wanted = MUTATIONS.iter().map(|one| one.tests);
+        let packages: BTreeSet<&str> = wanted.clone().map(|(package, ..)| package).collect();
+        let tests: BTreeSet<&str> = wanted.map(|(_, test, _)| test).collect();
+        packages.into_iter().for_each(|package| drop(command.args(["--package", package])));
+        for test in tests.into_iter().filter(|test| *test != "lib") {
+            command.args(["--test", test]);
+        }
+        command.current_dir(tree).env("CARGO_TARGET_DIR", target);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+        let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let messages: Vec<Value> = messages.collect();
+        if !output.status.success() {
+            let errors = messages.iter().filter(|one| one["message"]["level"] == "error");
+            let errors = errors.filter_map(|one| one["message"]["rendered"].as_str());
+            return Err(io::Error::other(errors.collect::<String>()));
+        }
+        let mut built = BTreeMap::new();
+        for message in messages.iter().filter(|one| one["profile"]["test"] == true) {
+            let Some(program) = message["executable"].as_str() else { continue };
+            let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
+            let folder = manifest.parent().and_then(Path::file_name).unwrap_or_default();
+            let package = format!("kith-{}", folder.to_string_lossy());
+            let library = message["target"]["kind"][0] == "lib";
+            let name = message["target"]["name"].as_str().unwrap_or_default();
+            let test = if library { "lib" } else { name };
+            built.insert((package, test.to_owned()), PathBuf::from(program));
+        }
+        Ok(Self { tree: tree.to_path_buf(), built })
+    }
+
+    /// Runs tests; the first that failed, with the number of the others.
+    fn test(&self, tests: Tests, mutation: Option<&str>) -> io::Result<Option<String>> {
+        let (package, test, which) = tests;
+        let program = self.built.get(&(package.to_owned(), test.to_owned()));
+        let program =
+            program.ok_or_else(|| io::Error::other(format!("{package} has no {test}")))?;
+        let mut command = Command::new(program);
+        command.args(which).env("RUST_BACKTRACE", "0").env_remove(VARIABLE);
+        command.current_dir(self.tree.join(package.trim_start_matches("kith-")));
+        command.envs(mutation.map(|name| (VARIABLE, name))).stdin(Stdio::null());
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains("running 0 tests") {
+            return Err(io::Error::other(format!("no test is called {which:?}")));
+        }
         if output.status.success() {
             return Ok(None);
         }
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        // The list after "failures:", indented.
-        let failed: Vec<&str> = said
-            .lines()
-            .rev()
-            .skip_while(|line| !line.starts_with("test result"))
-            .skip(1)
-            .take_while(|line| !line.starts_with("failures:"))
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        match failed.as_slice() {
-            [] => {
-                let errors = String::from_utf8_lossy(&output.stderr);
-                let last: Vec<&str> = errors.lines().take(40).collect();
-                Err(io::Error::other(format!("nothing was tested:\n{}", last.join("\n"))))
-            }
-            [.., first] if failed.len() > 1 => {
-                Ok(Some(format!("{first} and {} more", failed.len() - 1)))
-            }
-            [only] => Ok(Some((*only).to_owned())),
-            [..] => Ok(Some(String::new())),
-        }
+        let failed = |line: &str| {
+            let line = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+            Some(line.to_owned())
+        };
+        let failed: Vec<String> = said.lines().filter_map(failed).collect();
+        Ok(Some(match failed.as_slice() {
+            [] => format!("an end of the tests themselves ({})", output.status),
+            [only] => only.clone(),
+            [first, others @ ..] => format!("{first} and {} more", others.len()),
+        }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The mutations: every rule that others must be able to rely on, broken once.
 
-/// Tests that are expected to notice: a package and what follows its name on cargo's line.
-pub type Tests = (&'static str, &'static [&'static str]);
+/// Tests that are expected to notice: package, target (`lib` or a test's name), what picks them.
+pub type Tests = (&'static str, &'static str, &'static [&'static str]);
 
 /// One rule, broken.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +28,18 @@ const fn m(
     Mutation { name, file, from, to, tests }
 }
 
-const ORDER: Tests = ("kith-crdt", &["--lib", "--", "order", "aggregate", "replica"]);
-const GOV: Tests = ("kith-crdt", &["--lib", "--", "gov"]);
-const DEVICES: Tests = ("kith-crdt", &["--lib", "--", "devices"]);
-const VALIDITY: Tests = ("kith-node", &["--lib", "mls::validity"]);
-const HISTORY: Tests = ("kith-node", &["--lib", "core::history", "--", "--skip", "growth"]);
-const SEAL: Tests = ("kith-node", &["--lib", "store::seal"]);
-const STORY: Tests = ("kith-node", &["--lib", "store::tests::story"]);
-const ERASURE: Tests = ("kith-node", &["--lib", "store::tests::erasure::what_was"]);
-const STAGE: Tests = ("kith-tests", &["--test", "stage", "claims"]);
-const CRASH: Tests = ("kith-tests", &["--test", "scenarios", "nothing_that_send_returned"]);
-const FULL: Tests = ("kith-tests", &["--test", "scenarios", "a_full_disk_refuses"]);
-const RELAY: Tests = ("kith-relay", &["--lib", "engine::"]);
+const ORDER: Tests = ("kith-crdt", "lib", &["order", "aggregate", "replica"]);
+const GOV: Tests = ("kith-crdt", "lib", &["gov"]);
+const DEVICES: Tests = ("kith-crdt", "lib", &["devices"]);
+const VALIDITY: Tests = ("kith-node", "lib", &["mls::validity"]);
+const HISTORY: Tests = ("kith-node", "lib", &["core::history", "--skip", "growth"]);
+const SEAL: Tests = ("kith-node", "lib", &["store::seal"]);
+const STORY: Tests = ("kith-node", "lib", &["store::tests::story"]);
+const ERASURE: Tests = ("kith-node", "lib", &["store::tests::erasure::what_was"]);
+const STAGE: Tests = ("kith-tests", "stage", &["claims"]);
+const CRASH: Tests = ("kith-tests", "scenarios", &["nothing_that_send_returned"]);
+const FULL: Tests = ("kith-tests", "scenarios", &["a_full_disk_refuses"]);
+const RELAY: Tests = ("kith-relay", "lib", &["engine::"]);
 
 const ORDER_RS: &str = "crdt/src/order.rs";
 const AGGREGATE_RS: &str = "crdt/src/aggregate.rs";

@@ -252,7 +252,8 @@ fn deposit(
     let what = Ask::Travelling(row_key.to_vec());
     let asked = |relay: &RelayNo| ctx.live.under_way.contains_key(&(*relay, what.clone()));
     let rests = |relay: &RelayNo| {
-        ctx.live.resting.get(relay).is_some_and(|until_ms| *until_ms > ctx.now_ms)
+        let until_ms = ctx.live.resting.get(&(*relay, channel.number));
+        until_ms.is_some_and(|until_ms| *until_ms > ctx.now_ms)
     };
     let under_way = candidates.iter().filter(|relay| asked(relay)).count();
     let wanted = limits::LETTER_COPIES.saturating_sub(out.copies.len() + under_way);

@@ -162,7 +162,9 @@ impl Run {
         }
         let lines = self.lines();
         let deadline = Instant::now() + SETTLE;
+        let mut last = String::new();
         while let Some(unsettled) = self.unsettled(&lines) {
+            last.clone_from(&unsettled);
             let rest = deadline.saturating_duration_since(Instant::now());
             match happened.recv_timeout(rest) {
                 Ok(()) => while happened.try_recv().is_ok() {},
@@ -171,6 +173,7 @@ impl Run {
                 }
             }
         }
+        println!("kill test: the last thing waited for: {last}");
     }
 
     /// What is still under way, if anything.

@@ -54,7 +54,6 @@ fn main() -> io::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     copy(&work, &tree)?;
-    mutants::plant(&tree)?;
     run_all(&Programs::build(&tree, &target)?, &chosen)
 }
 
@@ -134,6 +133,8 @@ impl Programs {
             program.ok_or_else(|| io::Error::other(format!("{package} has no {test}")))?;
         let mut command = Command::new(program);
         command.args(which).env("RUST_BACKTRACE", "0").env_remove(VARIABLE);
+        // That it fails is enough: nobody asks for the smallest way to fail.
+        command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
         command.current_dir(self.tree.join(package.trim_start_matches("kith-")));
         command.envs(mutation.map(|name| (VARIABLE, name))).stdin(Stdio::null());
         let output = command.output()?;
@@ -157,28 +158,31 @@ impl Programs {
     }
 }
 
-/// Copies what git knows and what is new; a file that is the same already is left as it is, so that
-/// cargo builds little.
+/// Copies what git knows and what is new, with the mutations in it. A file that is the same already
+/// is left as it is, so that cargo builds little.
 fn copy(work: &Path, tree: &Path) -> io::Result<()> {
     let mut list = Command::new("git");
     list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(work);
     let listed = list.output()?;
-    let mut there = Vec::new();
+    let mut there = BTreeSet::new();
     for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty())
     {
         let (from, to) = (work.join(name), tree.join(name));
         // Deleted and not yet told to git.
-        let Ok(bytes) = fs::read(&from) else { continue };
+        let Ok(mut bytes) = fs::read(&from) else { continue };
+        if MUTATIONS.iter().any(|one| one.file == name) {
+            bytes = mutants::planted(name, &String::from_utf8_lossy(&bytes)).into_bytes();
+        }
         if fs::read(&to).ok().as_ref() != Some(&bytes) {
             fs::create_dir_all(to.parent().unwrap_or(tree))?;
             fs::write(&to, bytes)?;
         }
-        there.push(to);
+        there.insert(to);
     }
     remove_others(tree, &there)
 }
 
-fn remove_others(folder: &Path, keep: &[PathBuf]) -> io::Result<()> {
+fn remove_others(folder: &Path, keep: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -36,6 +36,7 @@ const HISTORY: Tests = ("kith-node", "lib", &["core::history", "--skip", "growth
 const SEAL: Tests = ("kith-node", "lib", &["store::seal"]);
 const STORY: Tests = ("kith-node", "lib", &["store::tests::story"]);
 const ERASURE: Tests = ("kith-node", "lib", &["store::tests::erasure::what_was"]);
+const CUT: Tests = ("kith-node", "lib", &["store::tests::erasure::wherever"]);
 const STAGE: Tests = ("kith-tests", "stage", &["claims"]);
 const CRASH: Tests = ("kith-tests", "scenarios", &["nothing_that_send_returned"]);
 const FULL: Tests = ("kith-tests", "scenarios", &["a_full_disk_refuses"]);
@@ -57,6 +58,7 @@ const SEAL_RS: &str = "node/src/store/seal.rs";
 const STORE_RS: &str = "node/src/store/mod.rs";
 const TXN_RS: &str = "node/src/store/txn.rs";
 const TREE_RS: &str = "node/src/store/tree.rs";
+const ERASURE_RS: &str = "node/src/store/erasure.rs";
 const ENGINE_RS: &str = "relay/src/engine/mod.rs";
 const WRITE_RS: &str = "relay/src/engine/write.rs";
 const READ_RS: &str = "relay/src/engine/read.rs";
@@ -172,10 +174,10 @@ pub const MUTATIONS: &[Mutation] = &[
     m("deleted-body-stays", FOLD_RS, "self.kv.delete(Table::Bodies, &rows::seq(no, seq))", "Ok(())", HISTORY),
     m("erase-nothing", STORE_RS, "txn.stale(limits::ERASE_LEAVES_MAX)?",
         "std::collections::BTreeSet::<u64>::new()", STORY),
-    m("erase-keeps-the-old-root-key", STORE_RS, "*root = next;\n        file.settle(root)?;",
-        "*root = next;", STORY),
+    m("erase-trusts-one-slot", ERASURE_RS, "self.slots()?.iter().all(same)",
+        "self.slots()?.iter().any(same)", CUT),
     m("delete-keeps-the-key", TXN_RS, "self.tree.borrow_mut().forget(slot, &rows)?;", "let _ = (slot, &rows);", ERASURE),
-    m("replace-keeps-the-leaf", TREE_RS, "self.stale.insert(split(slot)?.0);", "", STORY),
+    m("replace-keeps-the-leaf", TREE_RS, "self.stale.insert(split(slot)?.0);", "", ERASURE),
     m("relay-answers-without-commit", ENGINE_RS, "self.commit_storage(&batch)",
         "Ok::<(), StorageError>(())", RELAY),
     m("relay-keeps-half-a-batch", ENGINE_RS, "self.storage.rollback()?;", "", RELAY),

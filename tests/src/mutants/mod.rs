@@ -9,7 +9,7 @@
 
 mod list;
 
-use std::{fs, io, path::Path};
+use std::{fs, path::Path};
 
 pub use list::{MUTATIONS, Mutation, Tests};
 
@@ -31,20 +31,18 @@ pub fn astray(tree: &Path) -> Vec<String> {
     MUTATIONS.iter().filter_map(|one| Some(about(one, astray(&one)?))).collect()
 }
 
-/// Puts all mutations into a tree.
-pub fn plant(tree: &Path) -> io::Result<()> {
-    for mutation in MUTATIONS {
-        let path = tree.join(mutation.file);
-        let text = fs::read_to_string(&path)?;
+/// The text of a file with all its mutations in it.
+pub fn planted(file: &str, text: &str) -> String {
+    let of_file = MUTATIONS.iter().filter(|mutation| mutation.file == file);
+    of_file.fold(text.to_owned(), |text, mutation| {
         let Mutation { name, from, to, .. } = mutation;
         let on = format!("std::env::var(\"{VARIABLE}\").is_ok_and(|on| on == \"{name}\")");
         let switch = match from.ends_with(';') {
             true => format!("if {on} {{ {to} }} else {{ {from} }}"),
             false => format!("(if {on} {{ {to} }} else {{ {from} }})"),
         };
-        fs::write(&path, text.replacen(from, &switch, 1))?;
-    }
-    Ok(())
+        text.replacen(from, &switch, 1)
+    })
 }
 
 #[cfg(test)]

@@ -87,6 +87,24 @@ fn what_was_deleted_or_replaced_does_not_open() {
 }
 
 #[test]
+fn what_was_only_replaced_does_not_open_either() {
+    let disk = Sim::default();
+    let mut recorded = Recorded::default();
+    let store = disk.create();
+    store.write(put(Table::Mls, b"ratchet", b"old secret")).unwrap();
+    store.erase_all().unwrap();
+    recorded.note(&store);
+    store.write(put(Table::Mls, b"ratchet", b"new secret")).unwrap();
+    assert!(store.has_stale(), "nothing was removed, yet something is to be forgotten");
+    store.erase_all().unwrap();
+    recorded.note(&store);
+    let opened = attack(&recorded, &store, &disk, Tries::All);
+    let secrets: Vec<_> = opened.iter().filter(|((table, _), _)| *table == "mls").collect();
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(secrets[0].1, b"new secret");
+}
+
+#[test]
 fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
     // How many writes and syncs deleting, erasing and closing take.
     let whole = {

@@ -3,6 +3,7 @@
 mod attack;
 mod disk;
 mod erasure;
+mod story;
 
 use std::collections::BTreeMap;
 

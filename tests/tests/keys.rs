@@ -62,11 +62,11 @@ fn sixty_days_of_weekly_keys_by_relay_with_one_side_away_for_twenty() {
 
     assert!(!stage.linked(0, 1), "only the relay carried anything");
     assert_eq!((sent[0].len(), sent[1].len()), (60, 40));
-    for device in 0..2 {
+    for (device, ids) in ids.iter().enumerate() {
         let texts = stage.texts(device, 1 - device);
         assert_eq!(texts.len(), 100);
         assert!(sent.iter().flatten().all(|text| texts.contains(text)));
-        for id in &ids[device] {
+        for id in ids {
             assert_eq!(stage.state(device, id), "delivered");
         }
     }

@@ -44,7 +44,7 @@ pub enum Input {
         /// What is asked.
         request: Request,
     },
-    /// A peer's stream is open.
+    /// A stream with a peer is open. If there was one before, what was sent on it may be lost.
     PeerUp {
         /// Who.
         peer: PeerKey,

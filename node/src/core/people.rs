@@ -207,10 +207,8 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
 
 /// A stored record: it was verified before it was stored.
 pub(crate) fn verified(row: &DeviceRow) -> Result<VerifiedDeviceRecord, KvError> {
-    VerifiedDeviceRecord::stored(&row.record).map_err(|error| KvError::Damaged {
-        table: Table::Devices.name(),
-        what: error.to_string(),
-    })
+    VerifiedDeviceRecord::stored(&row.record)
+        .map_err(|error| KvError::Damaged { table: Table::Devices.name(), what: error.to_string() })
 }
 
 /// The network listens: at the first time everything that waits begins.
@@ -318,11 +316,15 @@ pub(crate) fn discovered(
     Ok(())
 }
 
-/// A peer's stream is open: it hears who we are and what we have, and gets what it lacks. Each part
-/// on its own, as the stream is open whatever becomes of them.
+/// A stream with a peer is open: it hears who we are and what we have, and gets what it lacks. Each
+/// part on its own, as the stream is open whatever becomes of them. A further stream begins anew: the
+/// peer may have crashed without our noticing, and what it had not stored is lost.
 pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
-    ctx.live.peers.insert(*peer, ctx.now_ms);
+    let first = ctx.live.peers.insert(*peer, ctx.now_ms).is_none();
     ctx.live.failed_dials.remove(peer);
+    if !first {
+        forget_sent(ctx, peer)?;
+    }
     let result = ctx.attempt(|ctx| parcels::peer_up(ctx, peer));
     inbox::tolerate(result)?;
     for conversation in channels::shared_with(ctx, peer)? {
@@ -338,12 +340,11 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
         inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    announce(ctx, peer, true)
+    if first { announce(ctx, peer, true) } else { Ok(()) }
 }
 
-/// A peer is gone: what it did not acknowledge goes another way.
-pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
-    ctx.live.peers.remove(peer);
+/// What was sent to a peer and not acknowledged is sent anew, or goes another way.
+fn forget_sent(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     for conversation in channels::shared_with(ctx, peer)? {
         for kind in [LogKind::Gov, LogKind::Content] {
             ctx.live.unset(|live| &mut live.sent, &(conversation, *peer, kind));
@@ -351,6 +352,13 @@ pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreErr
         channels::untold(ctx, conversation, peer);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
+    Ok(())
+}
+
+/// A peer is gone: what it did not acknowledge goes another way.
+pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    ctx.live.peers.remove(peer);
+    forget_sent(ctx, peer)?;
     if worth_dialling(ctx, peer)? {
         ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms + limits::DIAL_BACKOFF_MS_MIN);
     }

@@ -142,10 +142,11 @@ impl Links {
             let number = open.next;
             let links = open.peers.entry(peer).or_default();
             links.push(Link { number, outgoing, queued, _alive: alive });
-            match links.len() {
-                1 => drop(self.events.send(NetEvent::PeerUp { peer })),
-                count if count > limits::LINKS_PER_PEER_MAX => drop(links.remove(0)),
-                _ => {}
+            // Where another stream is open it may be dead without our knowing, and what was sent on
+            // it lost.
+            let _ = self.events.send(NetEvent::PeerUp { peer });
+            if links.len() > limits::LINKS_PER_PEER_MAX {
+                links.remove(0);
             }
             number
         };

@@ -76,7 +76,7 @@ pub enum NetError {
 pub enum NetEvent {
     /// The addresses we listen on, without `/p2p/…`; sent again whenever they change.
     Listening(Vec<String>),
-    /// The first stream with a peer is open.
+    /// A stream with a peer is open, the first or a further one.
     PeerUp {
         /// Who.
         peer: PeerKey,

@@ -97,7 +97,9 @@ impl Programs {
         let wanted = MUTATIONS.iter().map(|one| one.tests);
         let packages: BTreeSet<&str> = wanted.clone().map(|(package, ..)| package).collect();
         let tests: BTreeSet<&str> = wanted.map(|(_, test, _)| test).collect();
-        packages.into_iter().for_each(|package| drop(command.args(["--package", package])));
+        for package in packages {
+            command.args(["--package", package]);
+        }
         for test in tests.into_iter().filter(|test| *test != "lib") {
             command.args(["--test", test]);
         }

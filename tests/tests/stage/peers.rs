@@ -3,7 +3,7 @@
 use kith_crdt::id::DeviceId;
 use kith_node::{
     api::types::Request,
-    core::address,
+    core::{address, io::Input},
     identity::{
         Secret32,
         invite::{Invite, InviteRelay},
@@ -11,7 +11,7 @@ use kith_node::{
     },
     kv::Table,
 };
-use kith_tests::stage::{BEGIN_MS, Stage};
+use kith_tests::stage::{BEGIN_MS, Device, Stage};
 
 fn rows(stage: &Stage, device: usize, wanted: Table) -> usize {
     stage.devices[device].kv.rows().filter(|(table, _, _)| *table == wanted).count()
@@ -153,4 +153,27 @@ fn a_message_costs_no_more_after_many() {
     stage.pass(1_000);
     let late = cost(&mut stage);
     assert!(late < early * 2, "{early} rows read for one of the first, {late} for a late one");
+}
+
+/// A peer crashed before it had stored our receipt, and came back before we noticed: its new stream
+/// was not greeted, as one was thought to be open, and it never heard what we had read.
+#[test]
+fn a_further_stream_is_greeted_like_the_first() {
+    let mut stage = Stage::new(2);
+    stage.befriend(0, 1);
+    let id = stage.send(0, 1, "read me");
+    stage.pass(5_000);
+    // What is told now goes nowhere, and nothing says so.
+    let before = stage.devices[0].kv.clone();
+    stage.ask(1, Request::MarkRead { chat: Device::name(0), upto: None }).expect("it is read");
+    stage.settle();
+    assert_eq!(stage.state(0, &id), "read");
+    stage.stop(0);
+    stage.devices[0].kv = before;
+    stage.start(0);
+    assert_eq!(stage.state(0, &id), "delivered", "it lost that");
+    let peer = stage.devices[0].transport;
+    stage.queue(1, Input::PeerUp { peer });
+    stage.settle();
+    assert_eq!(stage.state(0, &id), "read");
 }

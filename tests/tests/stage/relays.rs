@@ -398,8 +398,8 @@ fn late_answers_settle_nothing_of_a_later_session() {
 }
 
 fn state_of_relay(stage: &mut Stage) -> String {
-    let listed = stage.ask(0, Request::RelayLs {}).unwrap();
-    listed[0]["state"].as_str().unwrap().to_owned()
+    let listed = stage.ask(0, Request::RelayLs {}).expect("relays are listed");
+    listed[0]["state"].as_str().expect("a relay has a state").to_owned()
 }
 
 /// A relay that once refused something was shown as refusing until its session ended.

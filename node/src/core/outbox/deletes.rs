@@ -54,6 +54,9 @@ pub(crate) fn remember(
     Ok(())
 }
 
+/// An item to be deleted: the number of its row, its name, and what proves that it is ours.
+type Doomed = (u64, ItemId, DeleteToken);
+
 /// Asks a relay to delete what is to be deleted there, a page at a time.
 pub(crate) fn delete(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
     let mut asked = ctx.live.under_way.range((relay, Ask::Delete(Vec::new()))..);
@@ -63,7 +66,7 @@ pub(crate) fn delete(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError>
     if !ctx.live.sessions.contains_key(&relay) || asked.next().is_some_and(busy) {
         return Ok(());
     }
-    let mut queues: Vec<(QueueId, Vec<(u64, ItemId, DeleteToken)>)> = Vec::new();
+    let mut queues: Vec<(QueueId, Vec<Doomed>)> = Vec::new();
     let page = limits::LETTERS_PER_PUMP;
     for (key, row) in rows::scan::<DeleteRow>(ctx.kv, Table::Outbox, &prefix(relay), page)? {
         let number = key.get(5..13).and_then(|bytes| bytes.try_into().ok());

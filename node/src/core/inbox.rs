@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 
 use kith_crdt::{
     body::Body,
-    entry::Verified,
+    entry::{SignedEntry, Verified},
     header::{Header, Op},
-    id::{LogId, NodeId},
+    id::{LogId, LogKind, NodeId},
 };
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
     parcels, people, receipts, sync,
 };
 use crate::{
+    limits,
     identity::record::SignedDeviceRecord,
     mls::{Mls, error::OpenError},
 };
@@ -81,8 +82,9 @@ pub(crate) fn envelope(
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
         Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
-        Inner::Commit { parent, commit, welcome, recovers } => {
-            let arrived = channels::Arrived { parent, commit, welcome, recovers };
+        Inner::Commit { parent, commit, welcome, recovers, governance } => {
+            let arrived = channels::Arrived { parent, commit, welcome, recovers, governance };
+            take_governance(ctx, conversation, &arrived.governance)?;
             channels::commit(ctx, conversation, &routing, arrived)?;
             channels::retry(ctx, conversation, false)
         }
@@ -146,6 +148,25 @@ fn nothing_new(
         Some(peer) => receipts::send_to(ctx, conversation, peer),
         None => Ok(()),
     }
+}
+
+/// Takes the governance that came with a commit.
+fn take_governance(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    entries: &[SignedEntry],
+) -> Result<(), CoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    if entries.len() > limits::LETTER_ENTRIES_MAX {
+        return Err(CoreError::Refused("a commit with too much governance"));
+    }
+    let id = channels::conversation_id(ctx.kv, conversation)?;
+    let verified = entries.iter().filter_map(|entry| entry.verify(&id).ok());
+    let governance = verified.filter(|entry| entry.place().log.kind == LogKind::Gov);
+    accept_all(ctx, conversation, governance.map(|entry| (entry, None)).collect())?;
+    receipts::due(ctx, conversation)
 }
 
 /// Takes verified entries into the history, each on its own: one that is refused does not keep out

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
-    identity::record::{SignedDeviceRecord, VerifiedDeviceRecord},
+    identity::record::VerifiedDeviceRecord,
     kv::{KvError, KvRead, Table},
     limits,
 };
@@ -205,13 +205,12 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
     Ok(number)
 }
 
-/// A stored record, verified again: it was verified before it was stored.
+/// A stored record: it was verified before it was stored.
 pub(crate) fn verified(row: &DeviceRow) -> Result<VerifiedDeviceRecord, KvError> {
-    let damaged = |what: String| KvError::Damaged { table: Table::Devices.name(), what };
-    SignedDeviceRecord::decode(&row.record)
-        .map_err(|error| damaged(error.to_string()))?
-        .verify()
-        .map_err(|error| damaged(error.to_string()))
+    VerifiedDeviceRecord::stored(&row.record).map_err(|error| KvError::Damaged {
+        table: Table::Devices.name(),
+        what: error.to_string(),
+    })
 }
 
 /// The network listens: at the first time everything that waits begins.
@@ -329,7 +328,12 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
     for conversation in channels::shared_with(ctx, peer)? {
         let result = ctx.attempt(|ctx| {
             record::send(ctx, conversation, peer)?;
-            receipts::send_to(ctx, conversation, peer)
+            receipts::send_to(ctx, conversation, peer)?;
+            if receipts::is_due(ctx.kv, conversation)? {
+                // It waited for a route: this may have been the last that lacked it.
+                ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            }
+            Ok(())
         });
         inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);

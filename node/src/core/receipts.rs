@@ -23,7 +23,7 @@ use super::{
     envelope::Inner,
     history::{ConvNo, History},
     io::PeerKey,
-    live::Timer,
+    live::{Live, Timer},
     outbox, parcels, people, relays,
     rows::{self, PeerNo},
     sync, views,
@@ -298,6 +298,21 @@ pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvEr
     Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
 }
 
+/// Whether ours is to be told and a relay of the conversation serves us. Whoever is connected has it
+/// already, and where nobody can be reached nothing is left for us to do.
+pub(crate) fn is_under_way(
+    kv: &dyn KvRead,
+    live: &Live,
+    conversation: ConvNo,
+) -> Result<bool, KvError> {
+    if !live.running || live.sessions.is_empty() || !is_due(kv, conversation)? {
+        return Ok(false);
+    }
+    let Some(channel) = channels::row(kv, conversation)? else { return Ok(false) };
+    let relays = channels::relays_of(kv, &channel)?;
+    Ok(relays.iter().any(|relay| live.sessions.contains_key(relay)))
+}
+
 /// At the start and whenever a route opens: receipts that were not told.
 pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     let end = rows::after_prefix(&[3]);
@@ -305,6 +320,7 @@ pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
         if let Some(number) = key.get(1..5).and_then(|bytes| bytes.try_into().ok()) {
             let conversation = ConvNo(u32::from_be_bytes(number));
             ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            views::look_again(ctx, conversation);
         }
     }
     Ok(())
@@ -354,6 +370,10 @@ pub(crate) fn send_to(
     conversation: ConvNo,
     peer: &PeerKey,
 ) -> Result<(), CoreError> {
+    // One that was due while nobody could be told is told to all again.
+    if is_due(ctx.kv, conversation)? {
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    }
     match current(ctx, conversation)? {
         Some((_, inner)) => channels::send_to(ctx, conversation, peer, &inner),
         None => Ok(()),
@@ -370,9 +390,11 @@ pub(crate) fn slot_stored(
     let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     if stored && own.is_some_and(|own| own.sequence == version) {
         return told(ctx, conversation);
-    } else if !stored {
-        let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
-        ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
+    }
+    // What a relay keeps is not the newest, or it keeps nothing: once more.
+    if is_due(ctx.kv, conversation)? {
+        let wait_ms = if stored { 0 } else { limits::DEPOSIT_RETRY_MS };
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms + wait_ms);
     }
     Ok(())
 }

@@ -470,7 +470,7 @@ impl View<'_> {
         Ok(Undone {
             outbox: outbox::undelivered(self.kv, self.me, number, self.now_ms)?,
             missing: self.missing(number)?,
-            receipts: u64::from(receipts::is_due(self.kv, number)?),
+            receipts: u64::from(receipts::is_under_way(self.kv, self.live, number)?),
         })
     }
 

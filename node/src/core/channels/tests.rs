@@ -398,7 +398,7 @@ fn two_commits_at_once_converge_and_both_stay_readable() {
 #[test]
 fn commits_that_come_backwards_wait_for_their_parents() {
     let mut group = Group::new(3);
-    group.lost.insert((0, 2));
+    group.lost.extend([(0, 2), (1, 2)]);
     for _ in 0..3 {
         group.act(0, |ctx| {
             let channel = super::all(ctx.kv)?.remove(0).1;
@@ -406,7 +406,6 @@ fn commits_that_come_backwards_wait_for_their_parents() {
         });
     }
     group.write(0, "under the last");
-    group.lost.insert((1, 2));
     let behind = group.tips();
     assert!(behind[2].1 + 3 == behind[0].1, "{behind:?}");
     group.release(|held| held.reverse());

@@ -75,6 +75,7 @@ fn inner(arrived: &Arrived) -> Inner {
         commit: arrived.commit.clone(),
         welcome: arrived.welcome.clone(),
         recovers: arrived.recovers,
+        governance: arrived.governance.clone(),
     }
 }
 
@@ -232,7 +233,8 @@ pub(crate) fn pump(
                 ctx.effects.push(Effect::PeerSend { peer, bytes });
             }
         }
-        let copies = limits::LETTER_COPIES.min(candidates.len());
+        // One copy at least, also where no relay is known yet.
+        let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
         if (overdue || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
             waits = true;
             deposit(ctx, channel, &candidates, &row_key, &mut out)?;
@@ -363,8 +365,9 @@ pub(crate) fn catch_up(
         let told = (number, *peer, row_key);
         if !ctx.live.told.contains_key(&told) {
             ctx.live.set(|live| &mut live.told, told, ());
-            let CommitRow { parent: under, commit, welcome, .. } = found;
-            let arrived = Arrived { parent: under, commit, welcome, recovers: false };
+            let CommitRow { parent: under, commit, welcome, governance, .. } = found;
+            let arrived =
+                Arrived { parent: under, commit, welcome, recovers: false, governance };
             let envelope = parent.routing().seal(ctx.rng, &inner(&arrived));
             let bytes = Frame::Envelope(envelope).encode();
             ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });

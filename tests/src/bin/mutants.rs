@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Works on a copy of what git knows of the work tree, in `DIR/tree` with `DIR` as cargo's target
-//! folder (default: `target/mutants`). Nothing of the work tree is touched. How: `kith_tests::mutants`.
+//! folder (default: `target/mutants`). It must be a folder of its own: cargo takes two trees with one
+//! target folder for one. Nothing of the work tree is touched. How: `kith_tests::mutants`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -134,13 +134,14 @@ fn from_a_fork_on_nothing_counts_whichever_side_came_first() {
 #[test]
 fn nobody_follows_what_comes_after_a_fork() {
     let mut devices = devices(&[1, 2]);
-    devices[0].text(5, "before");
+    let before = devices[0].text(5, "before");
     let common = devices[0].written.clone();
     let mut copy = self::devices(&[1, 2]).remove(0);
     copy.receive(&common);
     copy.rng = ChaCha20Rng::from_seed([99; 32]);
     let last = devices[0].text(6, "one");
-    devices[0].text(7, "two");
+    // It names nothing that it comes after, so it would wait for nothing.
+    devices[0].raw(7, Op::Delete { target: before });
     copy.text(6, "another");
     let ours = devices[0].written[common.len()..].to_vec();
     let ben = &mut devices[1];

@@ -27,8 +27,8 @@ use super::{
     parcels, people, receipts, sync,
 };
 use crate::{
-    limits,
     identity::record::SignedDeviceRecord,
+    limits,
     mls::{Mls, error::OpenError},
 };
 

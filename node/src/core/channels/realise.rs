@@ -12,9 +12,9 @@ use kith_crdt::id::{DeviceId, EntryId};
 use super::{
     ChannelRow,
     commits::{Arrived, adopted},
+    governance::governance_since,
     nodes, policy,
     request::{self, RequestRow, Why},
-    governance::governance_since,
     travel, with_governance,
 };
 use crate::{

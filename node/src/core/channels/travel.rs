@@ -366,8 +366,7 @@ pub(crate) fn catch_up(
         if !ctx.live.told.contains_key(&told) {
             ctx.live.set(|live| &mut live.told, told, ());
             let CommitRow { parent: under, commit, welcome, governance, .. } = found;
-            let arrived =
-                Arrived { parent: under, commit, welcome, recovers: false, governance };
+            let arrived = Arrived { parent: under, commit, welcome, recovers: false, governance };
             let envelope = parent.routing().seal(ctx.rng, &inner(&arrived));
             let bytes = Frame::Envelope(envelope).encode();
             ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });

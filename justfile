@@ -38,3 +38,11 @@ fuzz-keep TARGET:
         -merge=1 -max_len=1024 tests/fuzz/kept tests/corpus/{{TARGET}} tests/fuzz/corpus/{{TARGET}}
     for file in tests/fuzz/kept/*; do \
         cp -n "$file" "tests/corpus/{{TARGET}}/reached-$(basename "$file" | cut -c1-8)"; done
+
+# Three runs in which nodes and a relay are killed under traffic, each at least 50 times: see docs/TESTING.md.
+kill KILLS="55" RUNS="3":
+    KITH_KILLS={{KILLS}} KITH_KILL_RUNS={{RUNS}} cargo test -p kith-tests --test kill -- --nocapture nothing_is_lost
+
+# Breaks one rule after the other in a copy of the tree and tells which test noticed. NAMES picks some.
+mutants *NAMES:
+    cargo run -p kith-tests --bin mutants -- {{NAMES}}

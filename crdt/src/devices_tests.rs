@@ -129,6 +129,32 @@ fn a_revocation_leaves_what_lies_before_its_cut() {
 }
 
 #[test]
+fn a_revocation_knows_its_signer_and_vouches_for_its_past_only() {
+    let first = certify(ROOT, 1, &[]);
+    let second = certify(1, 2, &[first.id()]);
+    let third = certify(1, 3, &[first.id()]);
+    // Signed without naming what made its signer a device.
+    let groundless = revoke(2, 3, &[third.id()], &[third.id()]);
+    assert_eq!(live(&list(&[&first, &second, &third, &groundless])), [1, 2, 3]);
+    // It can not leave standing what was signed after it.
+    let late = certify(2, 4, &[second.id()]);
+    let revocation = revoke(1, 2, &[second.id()], &[late.id()]);
+    assert_eq!(live(&list(&[&first, &second, &late, &revocation])), [1]);
+}
+
+#[test]
+fn a_compromised_device_keeps_only_what_every_revocation_leaves() {
+    let first = certify(ROOT, 1, &[]);
+    let second = certify(1, 2, &[first.id()]);
+    let third = certify(2, 3, &[second.id()]);
+    let lost = revoke(1, 2, &[third.id()], &[third.id()]);
+    assert_eq!(live(&list(&[&first, &second, &third, &lost])), [1, 3]);
+    let statement = Statement::Revoke { cuts: vec![second.id()], compromised: true };
+    let stolen = sign(ROOT, 2, &[third.id()], statement);
+    assert_eq!(live(&list(&[&first, &second, &third, &lost, &stolen])), [1]);
+}
+
+#[test]
 fn the_older_device_beats_the_newer_and_the_root_beats_both() {
     let first = certify(ROOT, 1, &[]);
     let second = certify(1, 2, &[first.id()]);

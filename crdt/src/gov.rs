@@ -224,6 +224,14 @@ impl Governance {
         older.iter().all(|old| heads.iter().any(|head| self.judgement.in_past(old, head)))
     }
 
+    /// The operations in the past of `heads`, themselves included, that are not in that of `older`.
+    pub fn between(&self, older: &[EntryId], heads: &[EntryId]) -> Vec<EntryId> {
+        let known: BTreeSet<EntryId> = self.judgement.past_of(older).into_iter().collect();
+        let mut past = self.judgement.past_of(heads);
+        past.retain(|id| !known.contains(id));
+        past
+    }
+
     /// Devices that belong to the conversation now, with their users.
     pub fn live_devices(&self) -> BTreeMap<DeviceId, UserId> {
         self.judgement.live_devices()

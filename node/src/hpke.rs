@@ -128,6 +128,12 @@ impl Keypair {
     }
 }
 
+/// Whether anything can be sealed to a public key: not to a point of small order.
+pub fn is_usable(public: &[u8; 32]) -> bool {
+    HpkeRustCrypto::dh(KemAlgorithm::DhKem25519, public, &[7; 32])
+        .is_ok_and(|shared| shared.iter().any(|byte| *byte != 0))
+}
+
 /// Seals in base mode: anybody who knows the public key can have made the message.
 ///
 /// `info` names the purpose and is bound into the key; `aad` is bound into this message.

@@ -19,6 +19,12 @@ pub const BYTES_QUEUED_PER_LINK: usize = 16 << 20;
 pub const LINKS_PER_PEER_MAX: usize = 4;
 /// Peers with open streams from which on no other peer may open one. Our own dials always may.
 pub const PEERS_INBOUND_MAX: usize = 256;
+/// The longest gossip: the longest envelope and room for what gossipsub puts around it.
+pub const GOSSIP_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
+/// Topics of one peer.
+pub const TOPICS_PER_PEER_MAX: usize = 20_000;
+/// Devices of a group up to which its gossip goes straight to all.
+pub const STRAIGHT_DEVICES_MAX: usize = 32;
 /// Connections others opened that are still being set up.
 pub const CONNECTIONS_PENDING_INBOUND_MAX: u32 = 64;
 /// Connections others opened.
@@ -57,8 +63,8 @@ pub const ENTRY_BYTES_TYPICAL: usize = 320;
 pub const GOVERNANCES_CACHED: usize = 256;
 /// Own governance entries that go with a handshake.
 pub const GOVERNANCE_SHARED_MAX: usize = crate::identity::limits::HANDSHAKE_ENTRIES_MAX;
-/// Relays of one conversation.
-pub const RELAYS_PER_CONVERSATION_MAX: usize = 4;
+/// Relays of one contact, over all its devices, that are used.
+pub const RELAYS_PER_CONTACT_MAX: usize = 16;
 /// Bytes of a signed receipt; sealed it still fits a relay's slot.
 pub const RECEIPT_BYTES_MAX: usize = 1536;
 /// Logs a receipt may name.
@@ -138,14 +144,25 @@ pub const RESEND_MS_MAX: u64 = 600_000;
 pub const LETTER_COPIES: usize = 2;
 /// Letters handled in one go.
 pub const LETTERS_PER_PUMP: usize = 64;
-/// A copy that ends sooner than this is renewed.
+/// Letters that one relay is asked to keep and has not answered.
+pub const LETTERS_UNDER_WAY_MAX: usize = 64;
+/// A copy is renewed in the last quarter of its time, but not sooner before its end than this.
 pub const LETTER_MARGIN_MS: u64 = 2 * 24 * 3600 * 1000;
+/// The shortest pause between two renewals of a copy. At a relay that keeps things for less, there
+/// is none for part of the time.
+pub const LETTER_RENEW_MS_MIN: u64 = 600_000;
+/// A copy counts for no longer than this, whatever the relay says.
+pub const LETTER_KEPT_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
 /// The pause after a relay refused a deposit.
 pub const DEPOSIT_RETRY_MS: u64 = 30_000;
 /// Own messages whose progress is told one by one at a time.
 pub const STATE_EVENTS_MAX: u64 = 256;
-/// The number at which the outbox is no longer counted exactly.
-pub const OUTBOX_COUNTED_MAX: u64 = 10_000;
+/// The number of letters at which the outbox is no longer counted exactly.
+pub const OUTBOX_LETTERS_COUNTED: usize = 10_000;
+/// The first pause before something that was due and failed is tried again.
+pub const TIMER_RETRY_MS_MIN: u64 = 1_000;
+/// The longest such pause.
+pub const TIMER_RETRY_MS_MAX: u64 = 600_000;
 
 // ---- first contact ----------------------------------------------------------------------------
 
@@ -169,6 +186,22 @@ pub const HOME_RELAYS_MAX: usize = 4;
 /// How long a relay of ours is read after we gave it up: as long as relays keep what others may have
 /// deposited there before they heard of it.
 pub const RELAY_LEFT_MS: u64 = 30 * 24 * 3600 * 1000;
+/// How often it is looked for relays that were left long enough ago.
+pub const TIDY_MS: u64 = 24 * 3600 * 1000;
+/// The addresses given for one relay that are looked at.
+pub const RELAY_ADDRESSES_SEEN: usize = 64;
+/// The pause before a relay that can not be reached is looked for where others say that it is.
+pub const RELAY_SEARCH_MS: u64 = 30_000;
+/// How long a relay may take for its next answer before it is given up.
+pub const RELAY_ANSWER_MS: u64 = 60_000;
+/// The first pause before a relay that did not answer is tried again.
+pub const RELAY_SILENT_MS_MIN: u64 = 30_000;
+/// The longest such pause.
+pub const RELAY_SILENT_MS_MAX: u64 = 3_600_000;
+/// The first pause before a relay is asked again for what it would not let us read.
+pub const READ_RETRY_MS_MIN: u64 = 30_000;
+/// The longest such pause.
+pub const READ_RETRY_MS_MAX: u64 = 600_000;
 /// Items a relay may push before they are acknowledged.
 pub const RELAY_WINDOW_ITEMS: u32 = 256;
 

@@ -44,6 +44,11 @@ impl Follow {
         }
     }
 
+    /// The next line; `None` if the command ended or said nothing for so many seconds.
+    pub fn next_within(&self, patience_s: u64) -> Option<Value> {
+        self.lines.recv_timeout(Duration::from_secs(patience_s)).ok().flatten()
+    }
+
     /// The next line that fits; those before it are dropped.
     pub fn find(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(PATIENCE_S);

@@ -7,10 +7,14 @@
 //! The law: nothing sleeps for a while and hopes. A scenario waits for a line, an event or the end
 //! of a process, with a deadline that fails it loudly; and no process outlives its test.
 //!
+//! The kill test ([`kill`]) lets such processes die under traffic, and judges what they leave.
+//!
 //! The seeded simulator ([`sim`]) runs the same core without processes, in virtual time.
 
 pub mod follow;
 pub mod fuzz;
+pub mod kill;
+pub mod mutants;
 pub mod namespace;
 pub mod person;
 pub mod process;

@@ -81,9 +81,24 @@ impl Person {
         ready
     }
 
+    /// Runs the node as [`Person::start`] with further environment variables; `None` if it ended
+    /// before it was ready.
+    pub fn try_start(&mut self, environment: &[(&str, &str)]) -> Option<Value> {
+        assert!(self.node.is_none(), "{} is up already", self.name);
+        let node = self.spawn_in(ALONE, environment);
+        let ready = serde_json::from_str(&node.line()?).ok()?;
+        self.node = Some(node);
+        Some(ready)
+    }
+
     /// Starts a node without waiting for it.
     pub fn spawn(&self, more: &[&str]) -> Process {
+        self.spawn_in(more, &[])
+    }
+
+    fn spawn_in(&self, more: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut command = self.program();
+        command.envs(environment.iter().copied());
         if std::env::var_os("KITH_LOG").is_none() {
             command.env("KITH_LOG", "kith_node=debug,info,libp2p=warn");
         }

@@ -20,6 +20,11 @@ pub fn kith_relay() -> PathBuf {
     find("scenario-relay")
 }
 
+/// What writes down what it is told: see `kill`.
+pub fn ledger() -> PathBuf {
+    find("scenario-ledger")
+}
+
 /// Test executables lie in `target/PROFILE/deps`, binaries one level up.
 fn find(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a running program has a path");

@@ -186,6 +186,18 @@ fn of_concurrent_revocations_the_furthest_cut_holds_and_compromised_the_nearest(
     assert_eq!(seen(widened, 8), void(VoidReason::BeyondCut));
 }
 
+/// Ana's root revokes a device.
+fn by_root_of(n: u8) -> Record {
+    Record {
+        user: user(10),
+        device: device(n),
+        issued_ms: 1,
+        signer: Signer::Root,
+        parents: Vec::new(),
+        statement: Statement::Revoke { cuts: Vec::new(), compromised: true },
+    }
+}
+
 #[test]
 fn of_two_devices_that_revoke_each_other_the_senior_stays() {
     let governance = ana_and_ben(vec![
@@ -199,15 +211,7 @@ fn of_two_devices_that_revoke_each_other_the_senior_stays() {
         [device(11), device(21)].into()
     );
     // With the root's own record the newer one wins.
-    let by_root = Record {
-        user: user(10),
-        device: device(11),
-        issued_ms: 1,
-        signer: Signer::Root,
-        parents: Vec::new(),
-        statement: Statement::Revoke { cuts: Vec::new(), compromised: true },
-    };
-    let by_root = Some(Box::new(by_root.sign(&key(10))));
+    let by_root = Some(Box::new(by_root_of(11).sign(&key(10))));
     let cuts = vec![cut(gov(11, 2), 2)];
     let strong =
         RevokeDevice { device: device(11), cuts, compromised: true, by_root: by_root.clone() };
@@ -218,6 +222,19 @@ fn of_two_devices_that_revoke_each_other_the_senior_stays() {
     assert_eq!(governance.counts(&id(6)), Some(true));
     assert_eq!(governance.counts(&id(7)), Some(false));
     assert!(governance.live_devices().contains_key(&device(12)));
+    // Another root's record lends no strength, nor does one about another device.
+    for (root, about) in [(20, 11), (10, 12)] {
+        let record = Record { user: user(root), device: device(about), ..by_root_of(11) };
+        let by_root = Some(Box::new(record.sign(&key(root))));
+        let cuts = vec![cut(gov(11, 2), 2)];
+        let weak = RevokeDevice { device: device(11), cuts, compromised: true, by_root };
+        let governance = ana_and_ben(vec![
+            op(6, gov(12, 2), &[5], GovOp::RevokeDevice(weak)),
+            op(7, gov(11, 3), &[5], revoke(12, vec![], true)),
+        ]);
+        assert_eq!(governance.counts(&id(6)), Some(false), "root {root} about {about}");
+        assert!(governance.live_devices().contains_key(&device(11)));
+    }
 }
 
 #[test]
@@ -257,9 +274,12 @@ fn a_group_belongs_to_its_owner() {
             op(5, gov(21, 3), &[4], remove(10)),
             op(6, gov(21, 4), &[4], GovOp::AddUser(user(30))),
             op(7, gov(11, 4), &[4], GovOp::Rename("journey".into())),
-            op(8, gov(11, 5), &[7], remove(20)),
         ])
         .unwrap();
+    // A member in good standing has no say in who belongs.
+    assert_eq!(group.members(), [user(10), user(20)].into());
+    assert_eq!((group.counts(&id(5)), group.counts(&id(6))), (Some(false), Some(false)));
+    group.insert(id(8), gov(11, 5), ids(&[7]), remove(20)).unwrap();
     assert_eq!(group.members(), [user(10)].into());
     assert_eq!(group.name(), Some("journey"));
     assert_eq!(group.counts(&id(5)), Some(false));

@@ -18,9 +18,8 @@ use super::{
         Appended, Applied, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
         Standing,
     },
-    live::Timer,
     me::Me,
-    outbox, sync,
+    outbox, sync, views,
 };
 use crate::{
     api::{
@@ -185,8 +184,8 @@ pub(crate) fn follow(
             return follow(ctx, conversation, &retried.applied, &retried.changed);
         }
     }
-    if !applied.is_empty() && ctx.live.running {
-        ctx.live.wake_at(Timer::Idle, ctx.now_ms);
+    if !applied.is_empty() {
+        views::look_again(ctx, conversation);
     }
     Ok(())
 }

@@ -162,7 +162,7 @@ fn relay_add(ctx: &mut Ctx<'_>, id: u64, text: &str, check: bool) -> Result<(), 
             .hint("remove one with `kith relay remove`");
         return Err(error.into());
     }
-    let number = relays::learn(ctx, &key, &address, true)?;
+    let number = relays::add_home(ctx, &key, &address)?;
     relays::listen_inbox(ctx, number, &key)?;
     channels::announce_record(ctx)?;
     if check {

@@ -14,7 +14,10 @@ use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
-use kith_crdt::id::{LogId, NodeId};
+use kith_crdt::{
+    entry::SignedEntry,
+    id::{LogId, NodeId},
+};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -75,6 +78,8 @@ pub enum Inner {
         welcome: Option<Welcome>,
         /// Its committer could not open what was sealed for it before: it is to be sealed anew.
         recovers: bool,
+        /// The governance it realises and its parent did not know: nobody could judge it without.
+        governance: Vec<SignedEntry>,
     },
     /// A signed request to whoever commits: a [`KeyRequest`](super::channels::request::KeyRequest).
     Request(Vec<u8>),

@@ -12,22 +12,23 @@ use std::collections::BTreeSet;
 
 use kith_crdt::{
     body::Body,
-    entry::Verified,
+    entry::{SignedEntry, Verified},
     header::{Header, Op},
-    id::{LogId, NodeId},
+    id::{LogId, LogKind, NodeId},
 };
 
 use super::{
     CoreError, Ctx, channels, chat,
     envelope::{self, Inner},
     frame::Frame,
-    history::{BodyAnswer, ConvNo, Range},
+    history::{BodyAnswer, ConvNo, History, Range},
     io::PeerKey,
     letter::Letter,
     parcels, people, receipts, sync,
 };
 use crate::{
     identity::record::SignedDeviceRecord,
+    limits,
     mls::{Mls, error::OpenError},
 };
 
@@ -76,13 +77,14 @@ pub(crate) fn envelope(
     let inner =
         routing.open(bytes).map_err(|_| CoreError::Refused("an envelope that does not open"))?;
     match inner {
-        Inner::Letter { node, message } => letter(ctx, conversation, &node, &message),
+        Inner::Letter { node, message } => letter(ctx, conversation, from, &node, &message),
         Inner::Receipt(bytes) => receipts::receive(ctx, conversation, from, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
         Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
         Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
-        Inner::Commit { parent, commit, welcome, recovers } => {
-            let arrived = channels::Arrived { parent, commit, welcome, recovers };
+        Inner::Commit { parent, commit, welcome, recovers, governance } => {
+            let arrived = channels::Arrived { parent, commit, welcome, recovers, governance };
+            take_governance(ctx, conversation, &arrived.governance)?;
             channels::commit(ctx, conversation, &routing, arrived)?;
             channels::retry(ctx, conversation, false)
         }
@@ -94,6 +96,7 @@ pub(crate) fn envelope(
 pub(crate) fn letter(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
+    from: Option<&PeerKey>,
     node: &NodeId,
     message: &[u8],
 ) -> Result<(), CoreError> {
@@ -107,7 +110,7 @@ pub(crate) fn letter(
             return channels::not_opened(ctx, conversation, node, message);
         }
         // It came twice, by two routes: what was in it is here.
-        Err(OpenError::Consumed | OpenError::Own) => return receipts::due(ctx, conversation),
+        Err(OpenError::Consumed | OpenError::Own) => return nothing_new(ctx, conversation, from),
         Err(OpenError::Mls(crate::mls::error::MlsError::Storage(error))) => {
             return Err(error.into());
         }
@@ -121,12 +124,48 @@ pub(crate) fn letter(
     let Letter::Entries(carried) =
         Letter::decode(&plaintext).map_err(|_| CoreError::Refused("a malformed letter"))?;
     let id = channels::conversation_id(ctx.kv, conversation)?;
+    let before = History::new(ctx.kv).have(conversation)?;
     let verified = carried.into_iter().filter_map(|carried| {
         let entry = carried.entry.verify(&id);
         let entry = entry.inspect_err(|error| tracing::debug!(%error, "an entry was refused"));
         Some((entry.ok()?, carried.body))
     });
     accept_all(ctx, conversation, verified.collect())?;
+    if History::new(ctx.kv).have(conversation)? == before {
+        return nothing_new(ctx, conversation, from);
+    }
+    receipts::due(ctx, conversation)
+}
+
+/// A letter brought nothing we did not have. A peer that sends it again did not hear of that; to
+/// whoever reads at relays there is nothing to say.
+fn nothing_new(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    from: Option<&PeerKey>,
+) -> Result<(), CoreError> {
+    match from {
+        Some(peer) => receipts::send_to(ctx, conversation, peer),
+        None => Ok(()),
+    }
+}
+
+/// Takes the governance that came with a commit.
+fn take_governance(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    entries: &[SignedEntry],
+) -> Result<(), CoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    if entries.len() > limits::LETTER_ENTRIES_MAX {
+        return Err(CoreError::Refused("a commit with too much governance"));
+    }
+    let id = channels::conversation_id(ctx.kv, conversation)?;
+    let verified = entries.iter().filter_map(|entry| entry.verify(&id).ok());
+    let governance = verified.filter(|entry| entry.place().log.kind == LogKind::Gov);
+    accept_all(ctx, conversation, governance.map(|entry| (entry, None)).collect())?;
     receipts::due(ctx, conversation)
 }
 

@@ -3,6 +3,8 @@
 //! The driver feeds inputs one by one, makes what they changed durable, and only then carries out
 //! their effects: persist before you acknowledge or send.
 
+use std::collections::BTreeMap;
+
 use kith_relay::protocol;
 use serde_json::Value;
 
@@ -14,6 +16,18 @@ use crate::api::{
 
 /// A peer's Ed25519 transport key.
 pub type PeerKey = [u8; 32];
+
+/// The opaque name of what a group gossips under.
+pub type Topic = [u8; 32];
+
+/// How a group's gossip spreads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spread {
+    /// Straight to every member's device: all are connected to all.
+    Straight,
+    /// Through a mesh.
+    Mesh,
+}
 
 /// Something happened.
 #[derive(Debug, Clone)]
@@ -30,7 +44,7 @@ pub enum Input {
         /// What is asked.
         request: Request,
     },
-    /// A peer's stream is open.
+    /// A stream with a peer is open. If there was one before, what was sent on it may be lost.
     PeerUp {
         /// Who.
         peer: PeerKey,
@@ -46,6 +60,22 @@ pub enum Input {
         peer: PeerKey,
         /// Its bytes.
         bytes: Vec<u8>,
+    },
+    /// An envelope was gossiped.
+    Gossip {
+        /// Under which topic.
+        topic: Topic,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A peer began or ceased to listen to a topic.
+    Subscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Which topic.
+        topic: Topic,
+        /// Whether it listens now.
+        listens: bool,
     },
     /// A dial did not reach its peer.
     DialFailed {
@@ -111,6 +141,20 @@ pub enum Effect {
         peer: PeerKey,
         /// Where it may be.
         addresses: Vec<String>,
+    },
+    /// Listen to these topics and no others, and speak of topics to these peers and no others.
+    Topics {
+        /// The topics and how they spread.
+        topics: BTreeMap<Topic, Spread>,
+        /// With whom any of them is shared.
+        members: Vec<PeerKey>,
+    },
+    /// Gossip an envelope to all who listen.
+    Publish {
+        /// Under which topic.
+        topic: Topic,
+        /// Its bytes.
+        bytes: Vec<u8>,
     },
     /// Keep a session with a relay.
     RelayConnect {

@@ -19,6 +19,7 @@ pub mod commands;
 pub mod envelope;
 pub mod events;
 pub mod frame;
+pub mod gossip;
 pub mod history;
 pub mod inbox;
 pub mod io;
@@ -98,13 +99,14 @@ pub struct Ctx<'a> {
 
 impl Ctx<'_> {
     /// Runs a part whose failure must not undo the rest: on an error its changes and effects are
-    /// dropped.
+    /// dropped, and what is in memory is as if it had not run.
     pub fn attempt<T>(
         &mut self,
         part: impl FnOnce(&mut Ctx<'_>) -> Result<T, CoreError>,
     ) -> Result<T, CoreError> {
         let mut effects = Vec::new();
         let mut overlay = Overlay::over(&*self.kv);
+        let mark = self.live.mark();
         let result = part(&mut Ctx {
             now_ms: self.now_ms,
             rng: self.rng,
@@ -116,7 +118,7 @@ impl Ctx<'_> {
         let result = match result {
             Ok(result) => result,
             Err(error) => {
-                self.live.governance.rolled_back();
+                self.live.roll_back(mark);
                 return Err(error);
             }
         };
@@ -165,6 +167,7 @@ impl Core {
         };
         let mut effects = Vec::new();
         let mut overlay = Overlay::new(kv);
+        self.live.tell_time(now_ms);
         let mut ctx = Ctx {
             now_ms,
             rng,
@@ -176,13 +179,12 @@ impl Core {
         let result = dispatch(&mut ctx, input);
         let changes = match result {
             Ok(()) => {
-                // If these are not made durable the driver opens another core.
-                self.live.governance.committed();
+                self.live.settle();
                 overlay.into_changes()
             }
             Err(error) => {
                 effects.clear();
-                self.live.governance.rolled_back();
+                self.live.roll_back(0);
                 failed(command, error, &mut effects)?;
                 Changes::new()
             }
@@ -228,6 +230,11 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
         Input::PeerUp { peer } => people::peer_up(ctx, &peer),
         Input::PeerDown { peer } => people::peer_down(ctx, &peer),
         Input::PeerFrame { peer, bytes } => inbox::frame(ctx, &peer, &bytes),
+        Input::Gossip { bytes, .. } => gossip::heard(ctx, &bytes),
+        Input::Subscribed { peer, topic, listens } => {
+            ctx.live.listeners.note(topic, peer, listens);
+            Ok(())
+        }
         Input::DialFailed { peer } => people::dial_failed(ctx, &peer),
         Input::Discovered { peer, addresses } => people::discovered(ctx, &peer, addresses),
         Input::RelayUp { relay, hello } => relays::up(ctx, &relay, hello),
@@ -238,7 +245,8 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
     }
 }
 
-/// Does what is due, each part on its own: one failing conversation does not hold up the others.
+/// Does what is due, each part on its own: one failing conversation does not hold up the others,
+/// and what failed is tried again.
 fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     for timer in ctx.live.due(ctx.now_ms) {
         let result = ctx.attempt(|ctx| match timer {
@@ -247,8 +255,14 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Dial(peer) => people::dial(ctx, &peer),
             Timer::Parcels => parcels::send_all(ctx),
             Timer::Upkeep => channels::upkeep_due(ctx),
+            Timer::Relay(relay) => relays::look_after(ctx, relay),
+            Timer::Readers(relay) => relays::read_again(ctx, relay),
+            Timer::Deletes(relay) => outbox::delete(ctx, relay),
+            Timer::Renew => outbox::renew(ctx),
+            Timer::Tidy => relays::tidy(ctx),
             Timer::Idle => views::announce_idle(ctx),
         });
+        ctx.live.rung(timer, result.is_ok());
         inbox::tolerate(result)?;
     }
     Ok(())

@@ -4,19 +4,20 @@
 //! device whose record names that key; nothing else is believed of a peer.
 
 use super::{
-    CoreError, Ctx, address, channels, events,
+    CoreError, Ctx, address, channels, events, inbox,
     io::{Effect, PeerKey},
     live::Timer,
-    outbox, parcels, receipts, record, relays,
+    outbox, parcels, receipts, record,
+    relays::{self, Namer},
     rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
-    identity::record::{SignedDeviceRecord, VerifiedDeviceRecord},
+    identity::record::VerifiedDeviceRecord,
     kv::{KvError, KvRead, Table},
     limits,
 };
-use kith_crdt::id::{ConversationId, DeviceId, UserId};
+use kith_crdt::id::{ConversationId, DeviceId, LogKind, UserId};
 
 fn contact_index(user: &UserId) -> Vec<u8> {
     rows::key(&[b"contact/", user.as_bytes()])
@@ -131,12 +132,6 @@ pub(crate) fn device(kv: &dyn KvRead, number: PeerNo) -> Result<Option<DeviceRow
     rows::get(kv, Table::Devices, &number.0.to_be_bytes())
 }
 
-/// Whether anybody is reached at a relay.
-pub(crate) fn names_relay(kv: &dyn KvRead, relay: RelayNo) -> Result<bool, KvError> {
-    let devices = rows::scan::<DeviceRow>(kv, Table::Devices, &[], usize::MAX)?;
-    Ok(devices.iter().any(|(_, device)| device.relays.contains(&relay)))
-}
-
 /// A device by its id.
 pub(crate) fn find_device(
     kv: &dyn KvRead,
@@ -174,20 +169,19 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
         }
         ctx.kv.delete(Table::Index, &peer_index(&row.transport))?;
     }
-    let number = match known {
-        Some((number, _)) => number,
-        None => PeerNo(
-            u32::try_from(rows::next_number(ctx.kv, "devices")?)
-                .map_err(|_| CoreError::Refused("too many devices"))?,
-        ),
-    };
-    let mut homes = Vec::new();
-    for relay in &record.home_relays {
-        // An address we can not read is the other's mistake; its other relays may still do.
-        if let Ok((key, address)) = address::split(&relay.address) {
-            homes.push(relays::learn(ctx, &key, &address, false)?);
+    let (number, before) = match known {
+        Some((number, row)) => (number, row.relays),
+        None => {
+            let number = u32::try_from(rows::next_number(ctx.kv, "devices")?)
+                .map_err(|_| CoreError::Refused("too many devices"))?;
+            (PeerNo(number), Vec::new())
         }
-    }
+    };
+    // An address we can not read is the other's mistake; its other relays may still do.
+    let named: Vec<_> =
+        record.home_relays.iter().filter_map(|home| address::split(&home.address).ok()).collect();
+    let homes = relays::name(ctx, Namer::Device(number), &before, &named)?;
+    let left: Vec<RelayNo> = before.into_iter().filter(|relay| !homes.contains(relay)).collect();
     let row = DeviceRow {
         device: record.device,
         user: record.user,
@@ -203,7 +197,7 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
             row.own_name = record.name.clone();
             put_contact(ctx, contact, &row)?;
         }
-        channels::relisten(ctx, &row.conversation)?;
+        channels::reroute(ctx, &row.conversation, &left)?;
     }
     if ctx.live.running {
         ctx.live.wake_at(Timer::Dial(record.transport), ctx.now_ms);
@@ -211,13 +205,10 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
     Ok(number)
 }
 
-/// A stored record, verified again: it was verified before it was stored.
+/// A stored record: it was verified before it was stored.
 pub(crate) fn verified(row: &DeviceRow) -> Result<VerifiedDeviceRecord, KvError> {
-    let damaged = |what: String| KvError::Damaged { table: Table::Devices.name(), what };
-    SignedDeviceRecord::decode(&row.record)
-        .map_err(|error| damaged(error.to_string()))?
-        .verify()
-        .map_err(|error| damaged(error.to_string()))
+    VerifiedDeviceRecord::stored(&row.record)
+        .map_err(|error| KvError::Damaged { table: Table::Devices.name(), what: error.to_string() })
 }
 
 /// The network listens: at the first time everything that waits begins.
@@ -267,9 +258,10 @@ pub(crate) fn dial(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     match &known {
         Some((_, row)) => {
             addresses.extend(verified(row)?.addresses.iter().cloned());
-            for (_, relay) in relays::all(ctx.kv)?.iter().filter(|(no, _)| row.relays.contains(no))
-            {
-                addresses.push(address::circuit(&relay.address, &relay.key));
+            for relay in &row.relays {
+                if let Some(relay) = relays::row(ctx.kv, *relay)? {
+                    addresses.push(address::circuit(&relay.address, &relay.key));
+                }
             }
         }
         None => addresses.extend(parcels::addresses_of(ctx.kv, peer)?),
@@ -324,27 +316,49 @@ pub(crate) fn discovered(
     Ok(())
 }
 
-/// A peer's stream is open: it hears who we are and what we have, and gets what it lacks.
+/// A stream with a peer is open: it hears who we are and what we have, and gets what it lacks. Each
+/// part on its own, as the stream is open whatever becomes of them. A further stream begins anew: the
+/// peer may have crashed without our noticing, and what it had not stored is lost.
 pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
-    ctx.live.peers.insert(*peer, ctx.now_ms);
+    let first = ctx.live.peers.insert(*peer, ctx.now_ms).is_none();
     ctx.live.failed_dials.remove(peer);
-    parcels::peer_up(ctx, peer)?;
+    if !first {
+        forget_sent(ctx, peer)?;
+    }
+    let result = ctx.attempt(|ctx| parcels::peer_up(ctx, peer));
+    inbox::tolerate(result)?;
     for conversation in channels::shared_with(ctx, peer)? {
-        record::send(ctx, conversation, peer)?;
-        receipts::send_to(ctx, conversation, peer)?;
+        let result = ctx.attempt(|ctx| {
+            record::send(ctx, conversation, peer)?;
+            receipts::send_to(ctx, conversation, peer)?;
+            if receipts::is_due(ctx.kv, conversation)? {
+                // It waited for a route: this may have been the last that lacked it.
+                ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            }
+            Ok(())
+        });
+        inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    announce(ctx, peer, true)
+    if first { announce(ctx, peer, true) } else { Ok(()) }
+}
+
+/// What was sent to a peer and not acknowledged is sent anew, or goes another way.
+fn forget_sent(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    for conversation in channels::shared_with(ctx, peer)? {
+        for kind in [LogKind::Gov, LogKind::Content] {
+            ctx.live.unset(|live| &mut live.sent, &(conversation, *peer, kind));
+        }
+        channels::untold(ctx, conversation, peer);
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
+    Ok(())
 }
 
 /// A peer is gone: what it did not acknowledge goes another way.
 pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     ctx.live.peers.remove(peer);
-    ctx.live.sent.retain(|(other, _, _), _| other != peer);
-    ctx.live.told.retain(|(other, _, _)| other != peer);
-    for conversation in channels::shared_with(ctx, peer)? {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
+    forget_sent(ctx, peer)?;
     if worth_dialling(ctx, peer)? {
         ctx.live.rewake_at(Timer::Dial(*peer), ctx.now_ms + limits::DIAL_BACKOFF_MS_MIN);
     }

@@ -23,10 +23,10 @@ use super::{
     envelope::Inner,
     history::{ConvNo, History},
     io::PeerKey,
-    live::Timer,
+    live::{Live, Timer},
     outbox, parcels, people, relays,
     rows::{self, PeerNo},
-    sync,
+    sync, views,
 };
 use crate::{
     api::{error::ApiError, types::State},
@@ -286,7 +286,31 @@ pub(crate) fn claimed(
 pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
     ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    views::look_again(ctx, conversation);
     Ok(())
+}
+
+/// Whether ours is to be told and somebody could open it.
+pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvError> {
+    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
+        return Ok(false);
+    }
+    Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
+}
+
+/// Whether ours is to be told and a relay of the conversation serves us. Whoever is connected has it
+/// already, and where nobody can be reached nothing is left for us to do.
+pub(crate) fn is_under_way(
+    kv: &dyn KvRead,
+    live: &Live,
+    conversation: ConvNo,
+) -> Result<bool, KvError> {
+    if !live.running || live.sessions.is_empty() || !is_due(kv, conversation)? {
+        return Ok(false);
+    }
+    let Some(channel) = channels::row(kv, conversation)? else { return Ok(false) };
+    let relays = channels::relays_of(kv, &channel)?;
+    Ok(relays.iter().any(|relay| live.sessions.contains_key(relay)))
 }
 
 /// At the start and whenever a route opens: receipts that were not told.
@@ -296,6 +320,7 @@ pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
         if let Some(number) = key.get(1..5).and_then(|bytes| bytes.try_into().ok()) {
             let conversation = ConvNo(u32::from_be_bytes(number));
             ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+            views::look_again(ctx, conversation);
         }
     }
     Ok(())
@@ -317,8 +342,7 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         }
     }
     if !away {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-        return Ok(());
+        return told(ctx, conversation);
     }
     let Some(tip) = channel.tip() else { return Ok(()) };
     let place = channel.place_of(&tip.node);
@@ -334,12 +358,22 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
     Ok(())
 }
 
+fn told(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    views::look_again(ctx, conversation);
+    Ok(())
+}
+
 /// Tells our receipt to a peer that just connected.
 pub(crate) fn send_to(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     peer: &PeerKey,
 ) -> Result<(), CoreError> {
+    // One that was due while nobody could be told is told to all again.
+    if is_due(ctx.kv, conversation)? {
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
+    }
     match current(ctx, conversation)? {
         Some((_, inner)) => channels::send_to(ctx, conversation, peer, &inner),
         None => Ok(()),
@@ -355,10 +389,12 @@ pub(crate) fn slot_stored(
 ) -> Result<(), CoreError> {
     let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
     if stored && own.is_some_and(|own| own.sequence == version) {
-        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-    } else if !stored {
-        let at_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
-        ctx.live.wake_at(Timer::Receipt(conversation), at_ms);
+        return told(ctx, conversation);
+    }
+    // What a relay keeps is not the newest, or it keeps nothing: once more.
+    if is_due(ctx.kv, conversation)? {
+        let wait_ms = if stored { 0 } else { limits::DEPOSIT_RETRY_MS };
+        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms + wait_ms);
     }
     Ok(())
 }
@@ -462,9 +498,10 @@ pub(crate) fn receive(
     let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
     progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
     progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
+    views::look_again(ctx, conversation);
     sync::compare(ctx, conversation, &device, &receipt.haves)?;
     if after.haves.iter().any(|(id, _)| id.device == ctx.me.device) || before.is_none() {
-        ctx.live.tries.remove(&conversation);
+        ctx.live.unset(|live| &mut live.tries, &conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())

@@ -40,8 +40,7 @@ pub(crate) fn own(ctx: &mut Ctx<'_>) -> Result<VerifiedDeviceRecord, CoreError> 
     if let Some(known) = &known
         && known.parts == parts
     {
-        let signed = Signed::<DeviceRecord>::decode(&known.signed).map_err(ApiError::internal)?;
-        return Ok(signed.verify().map_err(ApiError::internal)?);
+        return Ok(VerifiedDeviceRecord::stored(&known.signed).map_err(ApiError::internal)?);
     }
     content.issued_ms = ctx.now_ms;
     content.sequence = known.map_or(1, |known| known.sequence + 1);
@@ -58,7 +57,7 @@ fn record_content(ctx: &mut Ctx<'_>) -> Result<DeviceRecord, CoreError> {
     let home_relays = inboxes
         .iter()
         .take(crate::identity::limits::RECORD_RELAYS_MAX)
-        .map(|relay| HomeRelay {
+        .map(|(_, relay)| HomeRelay {
             address: address::with_peer(&relay.address, &relay.key),
             inbox_read: ctx.me.secrets.inbox_read_key(&relay.key).verifying_key().to_bytes(),
         })

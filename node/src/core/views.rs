@@ -14,9 +14,9 @@ use super::{
     channels::ChannelRow,
     events,
     history::{ConvNo, History, HistoryError, MessageRow},
-    live::Live,
+    live::{Live, Timer},
     me::Me,
-    outbox, people,
+    outbox, parcels, people,
     receipts::{self, Reached},
     relays,
     rows::{ContactNo, ContactRow},
@@ -453,13 +453,25 @@ impl View<'_> {
         Ok(shown.collect())
     }
 
+    /// What is left to do, counted afresh.
     fn idle(&self) -> Result<Idle, ApiError> {
-        let outbox = outbox::count(self.kv, self.me, self.now_ms)?;
-        let mut missing = 0;
+        let mut all = self.undone(None)?;
         for (number, _) in channels::all(self.kv)? {
-            missing += self.missing(number)?;
+            all.add(&self.undone(Some(number))?);
         }
-        Ok(Idle { idle: outbox == 0 && missing == 0, outbox, missing })
+        Ok(all.as_idle())
+    }
+
+    /// What is left to do in a conversation, or for first contacts.
+    fn undone(&self, of: Option<ConvNo>) -> Result<Undone, ApiError> {
+        let Some(number) = of else {
+            return Ok(Undone { outbox: parcels::waiting(self.kv)?, ..Undone::default() });
+        };
+        Ok(Undone {
+            outbox: outbox::undelivered(self.kv, self.me, number, self.now_ms)?,
+            missing: self.missing(number)?,
+            receipts: u64::from(receipts::is_under_way(self.kv, self.live, number)?),
+        })
     }
 
     fn status(&self) -> Result<Status, ApiError> {
@@ -526,12 +538,63 @@ pub(crate) fn chat_of(ctx: &Ctx<'_>, conversation: ConvNo) -> Result<Chat, CoreE
     Ok(of_ctx(ctx).chat_row(conversation, &row)?)
 }
 
-/// Tells when there is nothing left to do, and when there is again.
+/// What is left to do somewhere.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Undone {
+    outbox: u64,
+    missing: u64,
+    receipts: u64,
+}
+
+impl Undone {
+    fn add(&mut self, other: &Self) {
+        self.outbox += other.outbox;
+        self.missing = self.missing.saturating_add(other.missing);
+        self.receipts += other.receipts;
+    }
+
+    fn as_idle(&self) -> Idle {
+        let Self { outbox, missing, receipts } = *self;
+        Idle { idle: outbox == 0 && missing == 0 && receipts == 0, outbox, missing }
+    }
+}
+
+/// Something changed in a conversation, or in first contacts: whether anything is left to do there is
+/// looked at again.
+pub(crate) fn look_again(ctx: &mut Ctx<'_>, of: impl Into<Option<ConvNo>>) {
+    ctx.live.set(|live| &mut live.unsure, of.into(), ());
+    if ctx.live.running {
+        ctx.live.wake_at(Timer::Idle, ctx.now_ms);
+    }
+}
+
+/// At the start nothing is known.
+pub(crate) fn look_at_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    for (number, _) in channels::all(ctx.kv)? {
+        look_again(ctx, number);
+    }
+    look_again(ctx, None);
+    Ok(())
+}
+
+/// Tells when there is nothing left to do, and when there is again. Only where something changed is
+/// looked.
 pub(crate) fn announce_idle(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
-    let idle = of_ctx(ctx).idle()?;
-    if ctx.live.was_idle != Some(idle.idle) {
-        ctx.live.was_idle = Some(idle.idle);
-        events::emit(ctx, EventKind::Idle { idle })?;
+    for of in ctx.live.unsure.keys().copied().collect::<Vec<_>>() {
+        ctx.live.unset(|live| &mut live.unsure, &of);
+        let undone = of_ctx(ctx).undone(of)?;
+        if undone == Undone::default() {
+            ctx.live.unset(|live| &mut live.undone, &of);
+        } else {
+            ctx.live.set(|live| &mut live.undone, of, undone);
+        }
+    }
+    let idle = ctx.live.undone.is_empty();
+    if ctx.live.was_idle.get(&()) != Some(&idle) {
+        let mut all = Undone::default();
+        ctx.live.undone.values().for_each(|undone| all.add(undone));
+        events::emit(ctx, EventKind::Idle { idle: all.as_idle() })?;
+        ctx.live.set(|live| &mut live.was_idle, (), idle);
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(super) fn start(machine: Machine, outlet: Box<dyn Outlet>) -> std::io::Resul
     let handle = Handle { jobs, events: events.clone() };
     // What a crash left undone is erased at once.
     let erase_at = Some(Instant::now());
-    let engine = Engine { machine, outlet, events, wake_at: None, erase_at };
+    let engine = Engine { machine, outlet, events, wake_at: None, seen_ms: 0, erase_at };
     std::thread::Builder::new()
         .name("kith-core".to_owned())
         .spawn(move || engine.run(&receiver))?;
@@ -81,6 +81,8 @@ struct Engine {
     outlet: Box<dyn Outlet>,
     events: broadcast::Sender<Event>,
     wake_at: Option<u64>,
+    /// What the clock last said.
+    seen_ms: u64,
     /// When what was deleted is to be made unreadable. Not by the clock, which may be set.
     erase_at: Option<Instant>,
 }
@@ -107,7 +109,10 @@ impl Engine {
                 let more = stop.is_none() && jobs.len() < limits::BATCH_JOBS_MAX;
                 next = if more { receiver.try_recv().ok() } else { None };
             }
-            if self.wake_at.is_some_and(|at_ms| at_ms <= self.machine.now_ms()) {
+            let now_ms = self.machine.now_ms();
+            // A clock that was put back: the core sets its times anew.
+            let put_back = now_ms < std::mem::replace(&mut self.seen_ms, now_ms);
+            if put_back || self.wake_at.is_some_and(|at_ms| at_ms <= now_ms) {
                 self.wake_at = None;
                 jobs.push(Job::Input(Input::Wake));
             }

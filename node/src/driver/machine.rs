@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::abort::Countdown;
 use crate::{
     api::{
         error::{ApiError, ErrorCode},
@@ -50,6 +51,7 @@ pub(super) struct Machine {
     commands: u64,
     /// Who waits for the answer to a command.
     waiting: BTreeMap<u64, Answer>,
+    abort: Countdown,
 }
 
 impl Machine {
@@ -64,6 +66,7 @@ impl Machine {
             rng: ChaCha20Rng::from_seed(*seed),
             commands: 0,
             waiting: BTreeMap::new(),
+            abort: Countdown::from_environment(),
         })
     }
 
@@ -160,6 +163,7 @@ impl Machine {
         }
         if changed {
             txn.commit()?;
+            self.abort.committed();
         }
         Ok(effects)
     }

@@ -21,7 +21,7 @@ use crate::{
         types::{Event, EventPage, Request},
     },
     core::{
-        io::{Effect, Input},
+        io::{self, Effect, Input},
         me,
     },
     net::{self, Listen, Net, NetCommand, NetEvent},
@@ -90,6 +90,14 @@ impl Outlet for ToNetwork {
         let command = match effect {
             Effect::PeerSend { peer, bytes } => NetCommand::Send { peer, bytes },
             Effect::Dial { peer, addresses } => NetCommand::Dial { peer, addresses },
+            Effect::Topics { topics, members } => NetCommand::Topics {
+                topics: topics
+                    .into_iter()
+                    .map(|(topic, spread)| (topic, spread_of(spread)))
+                    .collect(),
+                members,
+            },
+            Effect::Publish { topic, bytes } => NetCommand::Publish { topic, bytes },
             Effect::RelayConnect { relay, address, home, .. } => {
                 NetCommand::RelayConnect { relay, address, circuit: home }
             }
@@ -224,6 +232,13 @@ async fn run_net(
     net.shutdown().await;
 }
 
+fn spread_of(spread: io::Spread) -> net::Spread {
+    match spread {
+        io::Spread::Straight => net::Spread::Straight,
+        io::Spread::Mesh => net::Spread::Mesh,
+    }
+}
+
 fn input_of(event: NetEvent) -> (Input, Option<tokio::sync::OwnedSemaphorePermit>) {
     let input = match event {
         NetEvent::Listening(addresses) => Input::Listening { addresses },
@@ -232,6 +247,10 @@ fn input_of(event: NetEvent) -> (Input, Option<tokio::sync::OwnedSemaphorePermit
         NetEvent::Frame { peer, bytes, permit } => {
             return (Input::PeerFrame { peer, bytes }, Some(permit));
         }
+        NetEvent::Gossip { topic, bytes, permit, .. } => {
+            return (Input::Gossip { topic, bytes }, Some(permit));
+        }
+        NetEvent::Subscribed { peer, topic, listens } => Input::Subscribed { peer, topic, listens },
         NetEvent::Discovered { peer, addresses } => Input::Discovered { peer, addresses },
         NetEvent::DialFailed { peer } => Input::DialFailed { peer },
         NetEvent::RelayUp { relay, hello } => Input::RelayUp { relay, hello },

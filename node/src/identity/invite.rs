@@ -137,7 +137,7 @@ impl Invite {
         InviteId(id)
     }
 
-    /// The link. Fails where [`Invite::parse`] would.
+    /// The link. Fails where [`Invite::parse`] would, but for the key, which was generated.
     pub fn link(&self) -> Result<String, InviteError> {
         self.check().map_err(InviteError::Malformed)?;
         let payload = canonical::encode(self);
@@ -168,6 +168,9 @@ impl Invite {
         let invite: Self = canonical::decode(&payload, INVITE_BYTES_MAX)
             .map_err(|error| InviteError::Malformed(error.into()))?;
         invite.check().map_err(InviteError::Malformed)?;
+        if !crate::hpke::is_usable(&invite.key) {
+            return Err(InviteError::Malformed(IdentityError::Field("the invite's key")));
+        }
         if invite.expires_ms <= now_ms {
             return Err(InviteError::Expired { expires_ms: invite.expires_ms });
         }

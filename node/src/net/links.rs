@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p::Stream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::{
     codec::{Framed, LengthDelimitedCodec},
     compat::FuturesAsyncReadCompatExt,
@@ -97,6 +97,11 @@ impl Links {
         }
     }
 
+    /// Room for a message that came another way, if there is any.
+    pub(super) fn permit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.in_flight.clone().try_acquire_many_owned(cost(bytes)).ok()
+    }
+
     /// Whether any stream with the peer is open.
     pub(super) fn is_open(&self, peer: &PeerKey) -> bool {
         self.lock().peers.contains_key(peer)
@@ -109,6 +114,13 @@ impl Links {
         for peer in peers {
             open.peers.remove(&peer);
             let _ = self.events.send(NetEvent::PeerDown { peer });
+        }
+    }
+
+    /// Closes every stream with a peer.
+    pub(super) fn close_peer(&self, peer: &PeerKey) {
+        if self.lock().peers.remove(peer).is_some() {
+            let _ = self.events.send(NetEvent::PeerDown { peer: *peer });
         }
     }
 
@@ -130,10 +142,11 @@ impl Links {
             let number = open.next;
             let links = open.peers.entry(peer).or_default();
             links.push(Link { number, outgoing, queued, _alive: alive });
-            match links.len() {
-                1 => drop(self.events.send(NetEvent::PeerUp { peer })),
-                count if count > limits::LINKS_PER_PEER_MAX => drop(links.remove(0)),
-                _ => {}
+            // Where another stream is open it may be dead without our knowing, and what was sent on
+            // it lost.
+            let _ = self.events.send(NetEvent::PeerUp { peer });
+            if links.len() > limits::LINKS_PER_PEER_MAX {
+                links.remove(0);
             }
             number
         };
@@ -168,9 +181,7 @@ impl Links {
         let read = async {
             while let Some(frame) = frames.next().await {
                 let bytes = frame?.to_vec();
-                let kib = u32::try_from(bytes.len() / 1024).unwrap_or(u32::MAX);
-                let cost = kib.saturating_add(limits::FRAME_OVERHEAD_KIB);
-                let permit = self.in_flight.clone().acquire_many_owned(cost);
+                let permit = self.in_flight.clone().acquire_many_owned(cost(bytes.len()));
                 let permit = permit.await.map_err(std::io::Error::other)?;
                 let event = NetEvent::Frame { peer, bytes, permit };
                 if self.events.send(event).is_err() {
@@ -198,4 +209,10 @@ impl Links {
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// What a frame counts for among those in flight, in KiB.
+fn cost(bytes: usize) -> u32 {
+    let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+    kib.saturating_add(limits::FRAME_OVERHEAD_KIB)
 }

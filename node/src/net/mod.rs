@@ -2,10 +2,13 @@
 //!
 //! It opens connections and moves frames; it never looks into them, touches no disk and does no
 //! cryptography of ours. One task owns the swarm ([`swarm`]); every peer has one framed stream
-//! ([`links`]); every relay a session that is kept alive ([`relays`]). Peers are named outside by
-//! the 32 bytes of their Ed25519 transport key.
+//! ([`links`]); every relay a session that is kept alive ([`relays`]); every group a topic
+//! ([`gossip`]), seen by its members only ([`members`]). Peers are named outside by the 32 bytes of
+//! their Ed25519 transport key.
 
+mod gossip;
 mod links;
+mod members;
 mod relays;
 mod swarm;
 
@@ -17,6 +20,18 @@ pub use kith_relay::protocol as relay_protocol;
 
 /// A peer's Ed25519 transport key: what its PeerId is made of.
 pub type PeerKey = [u8; 32];
+
+/// The opaque name of what a group gossips under.
+pub type Topic = [u8; 32];
+
+/// How a group's gossip spreads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spread {
+    /// Straight to every member: all are connected to all.
+    Straight,
+    /// Through a mesh.
+    Mesh,
+}
 
 /// The protocol name of the framed stream between two nodes.
 pub const PEER_PROTOCOL: &str = "/kith/peer/1";
@@ -61,7 +76,7 @@ pub enum NetError {
 pub enum NetEvent {
     /// The addresses we listen on, without `/p2p/…`; sent again whenever they change.
     Listening(Vec<String>),
-    /// The first stream with a peer is open.
+    /// A stream with a peer is open, the first or a further one.
     PeerUp {
         /// Who.
         peer: PeerKey,
@@ -79,6 +94,26 @@ pub enum NetEvent {
         bytes: Vec<u8>,
         /// Returned when the frame has been handled.
         permit: OwnedSemaphorePermit,
+    },
+    /// Something was gossiped.
+    Gossip {
+        /// By whom it came; not who made it.
+        peer: PeerKey,
+        /// Under which topic.
+        topic: Topic,
+        /// What.
+        bytes: Vec<u8>,
+        /// Returned when it has been handled.
+        permit: OwnedSemaphorePermit,
+    },
+    /// A member began or ceased to listen to a topic.
+    Subscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Which topic.
+        topic: Topic,
+        /// Whether it listens now.
+        listens: bool,
     },
     /// A peer was seen on the local network.
     Discovered {
@@ -142,6 +177,20 @@ pub enum NetCommand {
         /// Where it may be.
         addresses: Vec<String>,
     },
+    /// Listen to these topics and no others, speaking of them to these peers and no others.
+    Topics {
+        /// The topics and how they spread.
+        topics: BTreeMap<Topic, Spread>,
+        /// The peers with whom any of them is shared.
+        members: Vec<PeerKey>,
+    },
+    /// Gossip something.
+    Publish {
+        /// Under which topic.
+        topic: Topic,
+        /// What.
+        bytes: Vec<u8>,
+    },
     /// Keep a session with a relay.
     RelayConnect {
         /// The relay's key.
@@ -197,6 +246,8 @@ impl Net {
         match command {
             NetCommand::Send { peer, bytes } => self.links.send(&peer, bytes),
             NetCommand::Dial { peer, addresses } => self.swarm.dial(peer, addresses, None),
+            NetCommand::Topics { topics, members } => self.swarm.topics(topics, members),
+            NetCommand::Publish { topic, bytes } => self.swarm.publish(topic, bytes),
             NetCommand::RelayConnect { relay, address, circuit } => {
                 // Another session would cut off what was just asked of this one.
                 if self.relays.get(&relay).is_some_and(|old| old.serves(&address, circuit)) {
@@ -237,3 +288,6 @@ impl Net {
         let _ = wait.await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Config, Listen, NetError, NetEvent, PEER_PROTOCOL, PeerKey,
+    Config, Listen, NetError, NetEvent, PEER_PROTOCOL, PeerKey, Spread, Topic, gossip,
     links::{Links, Opened},
 };
 use crate::{core::address, limits};
@@ -36,6 +36,8 @@ struct Behaviour {
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
     streams: libp2p_stream::Behaviour,
+    straight: gossip::Behaviour,
+    mesh: gossip::Behaviour,
 }
 
 type Dialled = oneshot::Sender<Result<(), String>>;
@@ -43,6 +45,8 @@ type Dialled = oneshot::Sender<Result<(), String>>;
 enum Command {
     Dial { peer: PeerKey, addresses: Vec<String>, done: Option<Dialled> },
     Reserve { circuit: String },
+    Topics { topics: BTreeMap<Topic, Spread>, members: Vec<PeerKey> },
+    Publish { topic: Topic, bytes: Vec<u8> },
     Shutdown { done: oneshot::Sender<()> },
 }
 
@@ -62,6 +66,16 @@ impl Handle {
     /// Listens through a relay's circuit.
     pub(super) fn reserve(&self, circuit: String) {
         let _ = self.commands.send(Command::Reserve { circuit });
+    }
+
+    /// Listens to these topics only, with these peers only.
+    pub(super) fn topics(&self, topics: BTreeMap<Topic, Spread>, members: Vec<PeerKey>) {
+        let _ = self.commands.send(Command::Topics { topics, members });
+    }
+
+    /// Gossips.
+    pub(super) fn publish(&self, topic: Topic, bytes: Vec<u8>) {
+        let _ = self.commands.send(Command::Publish { topic, bytes });
     }
 
     /// Opens a stream to a connected peer.
@@ -115,6 +129,7 @@ pub(super) async fn start(
         links,
         events,
         waiting: BTreeMap::new(),
+        topics: gossip::Topics::default(),
         wanted: BTreeSet::new(),
         listening,
     };
@@ -220,6 +235,8 @@ fn build(keypair: identity::Keypair, with_mdns: bool) -> Result<Swarm<Behaviour>
                 ),
                 mdns: mdns.transpose()?.into(),
                 streams: libp2p_stream::Behaviour::new(),
+                straight: gossip::behaviour(Spread::Straight)?,
+                mesh: gossip::behaviour(Spread::Mesh)?,
             })
         })
         .map_err(|error| setup(&error))?
@@ -238,6 +255,7 @@ struct Task {
     /// Peers dialled by the driver: only to these do we open a stream of our own.
     wanted: BTreeSet<PeerId>,
     listening: BTreeSet<Multiaddr>,
+    topics: gossip::Topics,
 }
 
 impl Task {
@@ -248,6 +266,8 @@ impl Task {
                 command = commands.recv() => match command {
                     Some(Command::Dial { peer, addresses, done }) => self.dial(&peer, &addresses, done),
                     Some(Command::Reserve { circuit }) => self.reserve(&circuit),
+                    Some(Command::Topics { topics, members }) => self.topics(topics, &members),
+                    Some(Command::Publish { topic, bytes }) => self.publish(&topic, bytes),
                     Some(Command::Shutdown { done }) => {
                         drop(self);
                         let _ = done.send(());
@@ -293,6 +313,34 @@ impl Task {
         }
     }
 
+    fn gossip(&mut self, spread: Spread) -> &mut gossip::Behaviour {
+        match spread {
+            Spread::Straight => &mut self.swarm.behaviour_mut().straight,
+            Spread::Mesh => &mut self.swarm.behaviour_mut().mesh,
+        }
+    }
+
+    fn topics(&mut self, topics: BTreeMap<Topic, Spread>, members: &[PeerKey]) {
+        let members = gossip::peers(members);
+        let mut again = self.gossip(Spread::Straight).set(members.clone());
+        again.extend(self.gossip(Spread::Mesh).set(members));
+        for id in again {
+            tracing::debug!(%id, "connecting anew, as a member");
+            let _ = self.swarm.disconnect_peer_id(id);
+        }
+        let behaviour = self.swarm.behaviour_mut();
+        self.topics.set(topics, |spread, change| match spread {
+            Spread::Straight => change(&mut behaviour.straight),
+            Spread::Mesh => change(&mut behaviour.mesh),
+        });
+    }
+
+    fn publish(&mut self, topic: &Topic, bytes: Vec<u8>) {
+        if let Some(spread) = self.topics.spread(topic) {
+            gossip::publish(self.gossip(spread), topic, bytes);
+        }
+    }
+
     /// Opens our stream to a peer the driver dialled, unless one is open.
     fn open_link(&self, id: PeerId) {
         let Some(peer) = address::key_of(&id) else { return };
@@ -327,6 +375,9 @@ impl Task {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
                 self.dial_failed(id, &why(&error));
             }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.disconnected(&peer_id);
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.listening.insert(address);
                 self.report_listening();
@@ -345,6 +396,14 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 self.discovered(found);
             }
+            SwarmEvent::Behaviour(
+                BehaviourEvent::Straight(event) | BehaviourEvent::Mesh(event),
+            ) => {
+                if let Some(event) = gossip::event(event, &self.links) {
+                    self.topics.note(&event);
+                    let _ = self.events.send(event);
+                }
+            }
             _ => {}
         }
     }
@@ -358,6 +417,16 @@ impl Task {
         }
         for (peer, addresses) in peers {
             let _ = self.events.send(NetEvent::Discovered { peer, addresses });
+        }
+    }
+
+    /// The last connection with a peer is gone.
+    fn disconnected(&mut self, id: &PeerId) {
+        let Some(peer) = address::key_of(id) else { return };
+        // Streams of a connection that we closed ourselves do not always notice.
+        self.links.close_peer(&peer);
+        for topic in self.topics.forget(&peer) {
+            let _ = self.events.send(NetEvent::Subscribed { peer, topic, listens: false });
         }
     }
 

@@ -96,6 +96,14 @@ pub enum StoreError {
         /// The schema found.
         found: u32,
     },
+    /// It was written before the first release, whose profiles later versions read.
+    #[error(
+        "the profile was written by an unreleased kith (schema {found}, this one reads {SCHEMA})"
+    )]
+    TooOld {
+        /// The schema found.
+        found: u32,
+    },
     /// The erasure file is not there.
     #[error(
         "the profile's erasure file is missing ({}): without it no text and no conversation in \
@@ -141,6 +149,10 @@ impl From<StoreError> for ApiError {
             StoreError::TooNew { .. } => {
                 (ErrorCode::StoreTooNew, "update kith; nothing was changed")
             }
+            StoreError::TooOld { .. } => (
+                ErrorCode::StoreDamaged,
+                "nothing was changed: open it with the kith that made it, or make a new one with `kith init`",
+            ),
             StoreError::ErasureMissing(_) | StoreError::ErasureForeign => (
                 ErrorCode::StoreDamaged,
                 "nothing was changed: put store.redb and store.erasure back together, from one copy of the folder",
@@ -414,8 +426,10 @@ fn unlock(database: &Database, key: &ProfileKey) -> Result<Sealer, StoreError> {
     if schema > SCHEMA {
         return Err(StoreError::TooNew { found: schema });
     }
-    if schema == 0 {
-        return Err(unreadable());
+    match schema {
+        0 => return Err(unreadable()),
+        older if older < SCHEMA => return Err(StoreError::TooOld { found: older }),
+        _ => {}
     }
     let salt = field(database, "salt")?;
     let salt: [u8; SALT_BYTES] = salt.try_into().map_err(|_| unreadable())?;

@@ -69,6 +69,7 @@ fn envelopes(book: &mut Book) {
         commit: vec![0xee; 3],
         welcome,
         recovers: false,
+        governance: Vec::new(),
     };
     book.bytes("inner/commit", encoded(&commit));
     book.bytes("inner/request", encoded(&Inner::Request(vec![0xee; 3])));

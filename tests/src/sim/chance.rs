@@ -9,14 +9,14 @@ use rand_chacha::{
 };
 
 /// A stream of random numbers of a seed.
-pub(super) fn stream(seed: u64, number: u64) -> ChaCha20Rng {
+pub(crate) fn stream(seed: u64, number: u64) -> ChaCha20Rng {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     rng.set_stream(number);
     rng
 }
 
 /// Small draws.
-pub(super) trait Chance {
+pub(crate) trait Chance {
     /// A number below `end`; 0 if there is none.
     fn below(&mut self, end: u64) -> u64;
 

@@ -298,6 +298,8 @@ impl World {
                     self.after(wait_ms, Happening::Wake { device, life });
                 }
             }
+            // Nobody gossips yet: conversations of two go straight.
+            Effect::Topics { .. } | Effect::Publish { .. } => {}
             Effect::Reply { .. } | Effect::Event(_) => {}
         }
     }

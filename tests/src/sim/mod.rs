@@ -11,7 +11,7 @@
 //! on every machine.
 
 mod campaign;
-mod chance;
+pub(crate) mod chance;
 mod device;
 mod model;
 mod plan;

@@ -117,11 +117,8 @@ impl World {
             return;
         }
         let Some((device, peer)) = self.end_of(link, end) else { return };
-        let links = self.devices[device].streams.entry(peer).or_default();
-        links.push(link);
-        if links.len() == 1 {
-            self.tell(device, Input::PeerUp { peer });
-        }
+        self.devices[device].streams.entry(peer).or_default().push(link);
+        self.tell(device, Input::PeerUp { peer });
     }
 
     pub(super) fn link_closes(&mut self, link: LinkId, end: usize) {

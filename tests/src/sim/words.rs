@@ -59,6 +59,10 @@ pub(super) fn effect(effect: &Effect) -> String {
             short(format!("asks relay {} {request}: {body:?}", digits(relay)))
         }
         Effect::RelayConnect { relay, .. } => format!("wants relay {}", digits(relay)),
+        Effect::Topics { topics, members } => {
+            format!("listens to {} topics with {} members", topics.len(), members.len())
+        }
+        Effect::Publish { topic, bytes } => format!("gossip {} to {}", brief(bytes), digits(topic)),
         Effect::Event(event) => match &event.kind {
             EventKind::State { id, state, .. } => format!("shows {} as {state}", &id[..8]),
             EventKind::Message { change, message } => {

@@ -31,6 +31,8 @@ pub struct Host {
     pub deposits: u64,
     /// Slots that were put.
     pub slots_put: u64,
+    /// Items it was asked to delete.
+    pub deletions: usize,
     /// Requests it took.
     pub requests: u64,
     limits: RelayLimits,
@@ -116,6 +118,7 @@ impl Stage {
             mute: false,
             deposits: 0,
             slots_put: 0,
+            deletions: 0,
             requests: 0,
             limits,
             next: 1,
@@ -202,6 +205,7 @@ impl Stage {
         match &request {
             Request::Write { op: WriteOp::Deposit(_), .. } => host.deposits += 1,
             Request::Write { op: WriteOp::PutSlot(_), .. } => host.slots_put += 1,
+            Request::Delete { items, .. } => host.deletions += items.len(),
             Request::Read { queue, op: ReadOp::Subscribe { .. } | ReadOp::WatchSlots, .. } => {
                 session.queues.insert(request_id, *queue);
             }

@@ -56,6 +56,8 @@ pub struct Device {
     pub frames: u64,
     /// Rows its core read.
     pub reads: u64,
+    /// The numbers of the requests it sent to relays, in order.
+    pub asked: Vec<(PeerKey, u64)>,
     /// Relays it wants sessions with.
     pub wanted: BTreeMap<PeerKey, String>,
     wake_at: Option<u64>,
@@ -224,6 +226,8 @@ impl Stage {
 
     fn perform(&mut self, device: usize, effect: Effect) {
         match effect {
+            // Nobody gossips yet: conversations of two go straight.
+            Effect::Topics { .. } | Effect::Publish { .. } => {}
             Effect::PeerSend { peer, bytes } => {
                 self.devices[device].frames += 1;
                 let from = self.devices[device].transport;
@@ -254,6 +258,7 @@ impl Stage {
                 }
             }
             Effect::RelaySend { relay, request, body } => {
+                self.devices[device].asked.push((relay, request));
                 self.ask_relay(device, &relay, request, body);
             }
             Effect::Reply { id, result } => {
@@ -349,6 +354,7 @@ impl Device {
             inputs: 0,
             frames: 0,
             reads: 0,
+            asked: Vec::new(),
             wanted: BTreeMap::new(),
             wake_at: None,
             commands: 0,

@@ -23,6 +23,23 @@ fn nothing_is_delivered_in_advance() {
     assert_eq!(stage.state(0, &id), "queued");
 }
 
+/// The same of a log in which something stands already.
+#[test]
+fn nothing_after_the_first_message_is_delivered_in_advance() {
+    let mut stage = Stage::new(2);
+    stage.befriend(0, 1);
+    let first = stage.send(0, 1, "first");
+    stage.settle();
+    assert_eq!(stage.state(0, &first), "delivered");
+    let log = stage.log_of(0, LogKind::Content);
+    stage.receipt(1, 0, 1000, vec![(log, Have::new(500, []))], vec![(log, 500)]);
+    stage.settle();
+    stage.stop(1);
+    let second = stage.send(0, 1, "into the void");
+    stage.pass(60_000);
+    assert_eq!(stage.state(0, &second), "queued");
+}
+
 /// A receipt said that a message was read which it did not say was there.
 #[test]
 fn nothing_is_read_that_is_not_there() {

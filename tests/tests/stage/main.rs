@@ -1,4 +1,7 @@
-//! A few cores and relays on a stage, without network and clock: what they do when the others
-//! lie, vanish, or say too much.
+//! Cores and relays on a stage, without network and clock: what they do when others lie, vanish,
+//! fall silent or say too much. Each test tells the story of something that once went wrong.
 
 mod claims;
+mod peers;
+mod relays;
+mod time;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use kith_crdt::{
+    entry::SignedEntry,
     gov,
     id::{DeviceId, EntryId, NodeId, UserId},
 };
@@ -44,6 +45,8 @@ pub(crate) struct Arrived {
     pub(crate) welcome: Option<Welcome>,
     /// Its committer could not open what was sealed for it before.
     pub(crate) recovers: bool,
+    /// The governance it realises and its parent did not know.
+    pub(crate) governance: Vec<SignedEntry>,
 }
 
 /// `Channels` `[2][conversation][node]`: the commit that made a node.
@@ -54,6 +57,7 @@ pub(super) struct CommitRow {
     pub(super) welcome: Option<Welcome>,
     /// Whom it added.
     pub(super) added: Vec<DeviceId>,
+    pub(super) governance: Vec<SignedEntry>,
 }
 
 /// What governance says to those who judge a commit.
@@ -169,6 +173,7 @@ pub(super) fn adopted(
             commit: arrived.commit,
             welcome: arrived.welcome.filter(|_| own),
             added: added.iter().map(|(device, _)| *device).collect(),
+            governance: arrived.governance,
         };
         rows::put(ctx.kv, Table::Channels, &key(COMMIT, number, &node.0), &commit_row)?;
     }

@@ -223,3 +223,41 @@ pub(crate) fn governed(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreErro
     }
     recover::retry(ctx, number, true)
 }
+
+/// The entries by which governance grew from some heads to others, signed, as far as their
+/// signatures were kept: logs whole from where they grew, so that they can be taken in.
+pub(super) fn governance_since(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    older: &[EntryId],
+    heads: &[EntryId],
+) -> Result<Vec<SignedEntry>, CoreError> {
+    let ids = with_governance(ctx, number, |governance| Ok(governance.between(older, heads)))?;
+    let history = History::new(ctx.kv);
+    let mut grown: BTreeMap<LogId, (u64, u64)> = BTreeMap::new();
+    for id in ids {
+        let Some((_, place)) = history.place(&id)? else { continue };
+        let (from, to) = grown.entry(place.log).or_insert((place.seq, place.seq));
+        (*from, *to) = ((*from).min(place.seq), (*to).max(place.seq));
+    }
+    let conversation = super::conversation_id(ctx.kv, number)?;
+    let key = ctx.me.secrets.signing_key();
+    let mut signed = Vec::new();
+    for (log, (from, to)) in grown {
+        // What opens a log is no operation, and is lacked with the first one.
+        let from = if from <= FIRST_OPERATIONS { 0 } else { from };
+        let room = limits::LETTER_ENTRIES_MAX.saturating_sub(signed.len());
+        let count = usize::try_from(to + 1 - from).unwrap_or(usize::MAX).min(room);
+        for entry in history.entries(number, &log, from, count)? {
+            if entry.place().log.device == ctx.me.device {
+                signed.push(chat::signed(&conversation, &entry, &key)?);
+            } else {
+                signed.extend(entry.to_signed());
+            }
+        }
+    }
+    Ok(signed)
+}
+
+/// A log begins with what opens it, how the conversation began, and its own device.
+const FIRST_OPERATIONS: u64 = 2;

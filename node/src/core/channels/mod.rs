@@ -47,8 +47,8 @@ pub(crate) use self::{
     nodes::{acknowledged, heard_under, secret_of},
     recover::{is_unopened, not_opened, retry},
     request::receive as requested,
-    routes::{announce_record, relays_of, relisten},
-    travel::{catch_up, deposited, pump as travel, relay_lost},
+    routes::{announce_record, relays_of, reroute},
+    travel::{catch_up, deposited, pump as travel, relay_lost, untold},
     tree::{found, join},
     upkeep::{due as upkeep_due, resume},
 };
@@ -156,6 +156,11 @@ impl NodeRow {
 }
 
 impl ChannelRow {
+    /// Its local number.
+    pub(crate) fn number(&self) -> ConvNo {
+        self.number
+    }
+
     fn new(number: ConvNo, conversation: &ConversationId, user: &UserId) -> Self {
         Self {
             number,

@@ -118,12 +118,7 @@ fn place(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, routing: &[u8; 32]) -> Res
 
 /// How many leaves of a node governance has revoked.
 fn revoked(ctx: &mut Ctx<'_>, channel: &ChannelRow, node: &NodeId) -> Result<u32, CoreError> {
-    let (removed, live) = with_governance(ctx, channel.number, |gov| {
-        Ok((gov.removed_devices(), gov.live_devices()))
-    })?;
-    if removed.is_empty() {
-        return Ok(0);
-    }
+    let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
     let members = Mls::new(ctx.kv, ctx.rng).members(node).map_err(ApiError::internal)?;
     let gone = members.iter().filter(|leaf| live.get(&leaf.device) != Some(&leaf.user));
     Ok(u32::try_from(gone.count()).unwrap_or(u32::MAX))
@@ -180,7 +175,7 @@ fn settle(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<bool, CoreError
 
 /// Another node is in force: what waits and what we have goes out under it.
 pub(super) fn moved(ctx: &mut Ctx<'_>, channel: &ChannelRow) -> Result<(), CoreError> {
-    outbox::reseal(ctx, channel.number, &|node| channel.is_idle(node))?;
+    outbox::reseal(ctx, channel, &|node| channel.is_idle(node))?;
     outbox::due(ctx, channel.number)?;
     receipts::due(ctx, channel.number)
 }
@@ -294,7 +289,7 @@ fn forget(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, gone: &[NodeId]) -> Resul
     let replaced = before.into_iter().filter(|(place, _)| !kept.iter().any(|(k, _)| k == place));
     channel.past.extend(replaced.map(|(place, routing)| PastRow { routing, place, until_ms }));
     // What was sealed under a branch that lost may be for nobody to open.
-    outbox::reseal(ctx, number, &|node| gone.contains(node) && !path.contains(node))
+    outbox::reseal(ctx, channel, &|node| gone.contains(node) && !path.contains(node))
 }
 
 /// Drops skeletons and replaced secrets whose time is over.
@@ -395,6 +390,8 @@ pub struct InForce {
     pub depth: u32,
     /// Its routing secret.
     pub routing: crate::identity::Secret32,
+    /// When our own leaf in it got its keys.
+    pub leaf_ms: u64,
 }
 
 /// How all conversations are carried, those left out that have no node yet.
@@ -408,6 +405,7 @@ pub fn in_force(kv: &dyn KvRead) -> Result<Vec<InForce>, KvError> {
             node: tip.node,
             depth: tip.depth,
             routing: crate::identity::Secret32::from_bytes(tip.routing),
+            leaf_ms: tip.leaf_ms,
         })
     };
     Ok(carried.iter().filter_map(of).collect())

@@ -12,6 +12,7 @@ use kith_crdt::id::{DeviceId, EntryId};
 use super::{
     ChannelRow,
     commits::{Arrived, adopted},
+    governance::governance_since,
     nodes, policy,
     request::{self, RequestRow, Why},
     travel, with_governance,
@@ -120,7 +121,7 @@ fn commit(
             make(ctx, channel, wanted, &gone, &requests, &others, &has_leaf)?
         }
     };
-    publish(ctx, channel, committed, &gone, &requests, &others)?;
+    publish(ctx, channel, committed, wanted, &gone, &requests, &others)?;
     Ok(again_ms)
 }
 
@@ -156,6 +157,7 @@ fn publish(
     ctx: &mut Ctx<'_>,
     channel: &mut ChannelRow,
     committed: Committed,
+    wanted: &Wanted,
     gone: &BTreeSet<DeviceId>,
     requests: &[RequestRow],
     others: &[(DeviceId, Vec<u8>)],
@@ -171,7 +173,9 @@ fn publish(
     let welcome = committed.welcome.map(|message| Welcome { message, rekeyed });
     let recovers = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
     let commit = committed.commit.clone();
-    let arrived = Arrived { parent: parent.node, commit, welcome, recovers };
+    let known = Mls::new(ctx.kv, ctx.rng).header(&parent.node).map_err(ApiError::internal)?;
+    let governance = governance_since(ctx, channel.number, &known.gov_heads, &wanted.heads)?;
+    let arrived = Arrived { parent: parent.node, commit, welcome, recovers, governance };
     let new = nodes::New {
         node: committed.node,
         parent: Some(parent.node),

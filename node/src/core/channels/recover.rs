@@ -222,6 +222,6 @@ fn hand_on(ctx: &mut Ctx<'_>, number: ConvNo, waiting: Waiting) -> Result<(), Co
             let Some(parent) = channel.held(&arrived.parent) else { return Ok(()) };
             commits::receive(ctx, number, &parent.routing(), arrived)
         }
-        Waiting::Letter { node, message } => inbox::letter(ctx, number, &node, &message),
+        Waiting::Letter { node, message } => inbox::letter(ctx, number, None, &node, &message),
     }
 }

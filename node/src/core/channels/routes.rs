@@ -1,4 +1,7 @@
 //! Where a conversation's letters lie: the relays its members read at.
+//!
+//! The law: we read wherever anybody may leave something for us, and leave something only where the
+//! other surely reads.
 
 use kith_crdt::id::ConversationId;
 use kith_relay::protocol::QueueKeys;
@@ -16,13 +19,37 @@ use crate::{
     limits,
 };
 
-/// Reads the conversation's queues at all its relays, also those a new record named.
-pub(crate) fn relisten(ctx: &mut Ctx<'_>, conversation: &ConversationId) -> Result<(), CoreError> {
+/// The other user's devices read elsewhere now: we read and write there too, and no more at relays
+/// they left.
+pub(crate) fn reroute(
+    ctx: &mut Ctx<'_>,
+    conversation: &ConversationId,
+    left: &[RelayNo],
+) -> Result<(), CoreError> {
     let number = chat::number_of(ctx, conversation)?;
-    match row(ctx.kv, number)? {
-        Some(channel) => listen(ctx, number, &channel),
-        None => Ok(()),
+    let Some(channel) = row(ctx.kv, number)? else { return Ok(()) };
+    listen(ctx, number, &channel)?;
+    let read = read_at(ctx.kv, &channel)?;
+    for relay in left.iter().filter(|relay| !read.contains(relay)) {
+        for (place, _) in channel.secrets() {
+            relays::unlisten_at(ctx, *relay, Target::Channel(number, place))?;
+        }
     }
+    stray(ctx, number, &channel, left)
+}
+
+/// Letters at relays where the other user does not surely read any more are to lie elsewhere.
+fn stray(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    channel: &ChannelRow,
+    left: &[RelayNo],
+) -> Result<(), CoreError> {
+    let sure = sure(ctx.kv, channel)?;
+    for relay in left.iter().filter(|relay| !sure.is_empty() && !sure.contains(relay)) {
+        outbox::moved_away(ctx, number, *relay)?;
+    }
+    Ok(())
 }
 
 pub(super) fn listen(
@@ -30,7 +57,7 @@ pub(super) fn listen(
     number: ConvNo,
     channel: &ChannelRow,
 ) -> Result<(), CoreError> {
-    for relay in relays_of(ctx.kv, channel)? {
+    for relay in read_at(ctx.kv, channel)? {
         let Some(relay_row) = relays::row(ctx.kv, relay)? else { continue };
         for (place, secret) in channel.secrets() {
             let keys = QueueKeys::derive(&secret, &relay_row.key);
@@ -40,8 +67,8 @@ pub(super) fn listen(
     Ok(())
 }
 
-/// The relays of a conversation, best first: those where the recipient surely listens.
-pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+/// The relays that the other user's devices say they read at.
+fn theirs(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
     let mut relays = Vec::new();
     if let Some((_, contact)) = people::find_contact(kv, &channel.user)? {
         for device in contact.devices {
@@ -50,20 +77,73 @@ pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<Rel
             }
         }
     }
-    relays.extend(relays::homes(kv)?.into_iter().map(|(number, _)| number));
-    // Whoever did not hear that we left one may read only there.
-    relays.extend(relays::left(kv)?);
+    relays.truncate(limits::RELAYS_PER_CONTACT_MAX);
+    Ok(relays)
+}
+
+fn numbers(relays: Vec<(RelayNo, relays::RelayRow)>) -> Vec<RelayNo> {
+    relays.into_iter().map(|(number, _)| number).collect()
+}
+
+fn once(mut relays: Vec<RelayNo>) -> Vec<RelayNo> {
     let mut seen = std::collections::BTreeSet::new();
     relays.retain(|relay| seen.insert(*relay));
-    relays.truncate(limits::RELAYS_PER_CONVERSATION_MAX);
-    Ok(relays)
+    relays
+}
+
+/// Where letters of the conversation may lie for us: at all that are or were ours, and at all of
+/// the others'.
+fn read_at(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    let mut relays = numbers(relays::own(kv)?);
+    relays.extend(theirs(kv, channel)?);
+    Ok(once(relays))
+}
+
+/// Where the other user surely reads: at its own relays, and at ours that we tell of.
+fn sure(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    let mut relays = ranked(kv, channel, theirs(kv, channel)?)?;
+    relays.extend(ranked(kv, channel, numbers(relays::inboxes(kv)?))?);
+    Ok(once(relays))
+}
+
+/// Relays in an order that is the conversation's own, so that conversations spread over them.
+fn ranked(
+    kv: &dyn KvRead,
+    channel: &ChannelRow,
+    relays: Vec<RelayNo>,
+) -> Result<Vec<RelayNo>, KvError> {
+    let mut ranked = Vec::new();
+    for number in relays {
+        if let Some(relay) = relays::row(kv, number)? {
+            let mut hasher = blake3::Hasher::new_derive_key("kith/rendezvous/1");
+            hasher.update(&channel.conversation.0);
+            hasher.update(&relay.key);
+            ranked.push((*hasher.finalize().as_bytes(), number));
+        }
+    }
+    ranked.sort_unstable();
+    Ok(ranked.into_iter().map(|(_, number)| number).collect())
+}
+
+/// The relays at which something may be left for the other user, best first: its own, ours, and
+/// last those we gave up, where whoever has not heard of that may still read.
+pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    let mut relays = sure(kv, channel)?;
+    relays.extend(numbers(relays::own(kv)?));
+    Ok(once(relays))
 }
 
 /// Our relays changed: everybody we write to hears of it, those who are away by relay.
 pub(crate) fn announce_record(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     record::own(ctx)?;
+    let left: Vec<RelayNo> = relays::own(ctx.kv)?
+        .into_iter()
+        .filter(|(_, relay)| relay.left_at_ms.is_some())
+        .map(|(number, _)| number)
+        .collect();
     for (number, channel) in all(ctx.kv)? {
         listen(ctx, number, &channel)?;
+        stray(ctx, number, &channel, &left)?;
         outbox::record_due(ctx, number)?;
     }
     Ok(())

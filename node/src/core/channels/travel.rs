@@ -2,17 +2,15 @@
 //! routing secret they were sealed under, until a receipt shows that they arrived.
 //!
 //! ```text
-//! Outbox  [5][conversation][0 commit][depth][node]
-//!         [5][conversation][1 request][number]
+//! Outbox  [9][conversation][0 commit][depth][node]
+//!         [9][conversation][1 request][number]
 //! ```
 //!
 //! The law: a commit stays until every member device stands on its node or below it, or until the
 //! node is over without having been in force.
 
 use kith_crdt::id::{DeviceId, NodeId};
-use kith_relay::protocol::{
-    DeleteToken, DepositItem, ItemId, QueueKeys, RelayError, Reply, Stored,
-};
+use kith_relay::protocol::{DeleteToken, DepositItem, ItemId, QueueId, QueueKeys};
 use serde::{Deserialize, Serialize};
 
 use super::{COMMIT, ChannelRow, commits::Arrived, commits::CommitRow, key, nodes, row};
@@ -24,7 +22,7 @@ use crate::core::{
     io::{Effect, PeerKey},
     live::Timer,
     outbox, receipts,
-    relays::{self, Ask, RelayRow},
+    relays::{self, Ask},
     rows::{self, PeerNo, RelayNo},
 };
 use crate::{
@@ -32,7 +30,7 @@ use crate::{
     limits,
 };
 
-const TRAVELS: u8 = 5;
+const TRAVELS: u8 = 9;
 const COMMITS: u8 = 0;
 const REQUESTS: u8 = 1;
 
@@ -48,7 +46,7 @@ struct OutRow {
     /// Deletes it at the relays.
     token: [u8; 32],
     /// Where it lies, and until when.
-    copies: Vec<(RelayNo, ItemId, u64)>,
+    copies: Vec<(RelayNo, QueueId, ItemId, u64)>,
 }
 
 fn prefix(number: ConvNo) -> Vec<u8> {
@@ -77,6 +75,7 @@ fn inner(arrived: &Arrived) -> Inner {
         commit: arrived.commit.clone(),
         welcome: arrived.welcome.clone(),
         recovers: arrived.recovers,
+        governance: arrived.governance.clone(),
     }
 }
 
@@ -159,10 +158,17 @@ fn settle(
     out: &OutRow,
 ) -> Result<(), CoreError> {
     ctx.kv.delete(Table::Outbox, row_key)?;
-    for (relay, item, _) in &out.copies {
-        if let Some(keys) = queue(ctx.kv, channel, out.place, *relay)? {
-            let token = DeleteToken::from_bytes(out.token);
-            relays::delete(ctx, *relay, keys.id(), *item, &token)?;
+    for (relay, queue, item, expires_at_ms) in &out.copies {
+        outbox::to_delete(ctx, *relay, *queue, *item, &out.token, *expires_at_ms)?;
+    }
+    let item = ItemId::of(&DeleteToken::from_bytes(out.token).hash(), &out.payload);
+    for relay in ctx.live.sessions.keys().copied().collect::<Vec<_>>() {
+        if ctx.live.under_way.contains_key(&(relay, Ask::Travelling(row_key.to_vec())))
+            && let Some(keys) = queue(ctx.kv, channel, out.place, relay)?
+        {
+            // Asked after the deposit, it is done after it.
+            let expires_at_ms = ctx.now_ms + limits::LETTER_KEPT_MS_MAX;
+            outbox::to_delete(ctx, relay, keys.id(), item, &out.token, expires_at_ms)?;
         }
     }
     Ok(())
@@ -220,12 +226,15 @@ pub(crate) fn pump(
             lacking.into_iter().partition(|peer| ctx.live.peers.contains_key(peer));
         waits |= !near.is_empty();
         for peer in near {
-            if ctx.live.told.insert((peer, number, row_key.clone())) {
+            let told = (number, peer, row_key.clone());
+            if !ctx.live.told.contains_key(&told) {
+                ctx.live.set(|live| &mut live.told, told, ());
                 let bytes = Frame::Envelope(out.payload.clone()).encode();
                 ctx.effects.push(Effect::PeerSend { peer, bytes });
             }
         }
-        let copies = limits::LETTER_COPIES.min(candidates.len());
+        // One copy at least, also where no relay is known yet.
+        let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
         if (overdue || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
             waits = true;
             deposit(ctx, channel, &candidates, &row_key, &mut out)?;
@@ -242,12 +251,18 @@ fn deposit(
     row_key: &[u8],
     out: &mut OutRow,
 ) -> Result<(), CoreError> {
-    let asked = |relay: &RelayNo| ctx.live.depositing.contains(&(row_key.to_vec(), *relay));
+    let what = Ask::Travelling(row_key.to_vec());
+    let asked = |relay: &RelayNo| ctx.live.under_way.contains_key(&(*relay, what.clone()));
+    let rests = |relay: &RelayNo| {
+        let until_ms = ctx.live.resting.get(&(*relay, channel.number));
+        until_ms.is_some_and(|until_ms| *until_ms > ctx.now_ms)
+    };
     let under_way = candidates.iter().filter(|relay| asked(relay)).count();
     let wanted = limits::LETTER_COPIES.saturating_sub(out.copies.len() + under_way);
     let free = |relay: &&RelayNo| {
         ctx.live.sessions.contains_key(relay)
             && !asked(relay)
+            && !rests(relay)
             && !out.copies.iter().any(|(other, ..)| other == *relay)
     };
     let chosen: Vec<RelayNo> = candidates.iter().filter(free).take(wanted).copied().collect();
@@ -255,46 +270,31 @@ fn deposit(
         let Some(keys) = queue(ctx.kv, channel, out.place, relay)? else { continue };
         let token = DeleteToken::from_bytes(out.token);
         let item = DepositItem::new(out.payload.clone(), 0, &token);
-        ctx.live.depositing.insert((row_key.to_vec(), relay));
-        relays::deposit(ctx, relay, Ask::Travelling(row_key.to_vec()), &keys.depositor(), item)?;
+        relays::deposit(ctx, relay, what.clone(), &keys.depositor(), item)?;
     }
     Ok(())
 }
 
-/// A relay answered a deposit.
+/// A relay answered a deposit: it keeps it, or not.
 pub(crate) fn deposited(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    relay_row: &RelayRow,
     row_key: &[u8],
-    reply: Result<Reply, RelayError>,
+    stored: Option<(QueueId, ItemId, u64)>,
 ) -> Result<(), CoreError> {
-    ctx.live.depositing.remove(&(row_key.to_vec(), relay));
     let Some(number) = number_of(row_key) else { return Ok(()) };
     let Some(mut out) = rows::get::<OutRow>(ctx.kv, Table::Outbox, row_key)? else {
         return Ok(());
     };
-    let Some(channel) = row(ctx.kv, number)? else { return Ok(()) };
-    let outcome = match reply {
-        Ok(Reply::Deposited(deposited)) => {
-            deposited.outcomes.into_iter().next().unwrap_or(Err(RelayError::StorageFailed))
-        }
-        Ok(_) => Err(RelayError::Malformed),
-        Err(error) => Err(error),
+    let Some((queue, item, expires_at_ms)) = stored else {
+        ctx.live.wake_at(Timer::Pump(number), ctx.now_ms + limits::DEPOSIT_RETRY_MS);
+        return Ok(());
     };
-    let stored: Stored = match outcome {
-        Ok(stored) => stored,
-        Err(error) => {
-            ctx.live.wake_at(Timer::Pump(number), ctx.now_ms + limits::DEPOSIT_RETRY_MS);
-            return relays::refused(ctx, relay, &error);
-        }
-    };
-    let Some(keys) = queue(ctx.kv, &channel, out.place, relay)? else { return Ok(()) };
-    let item = ItemId::of(&DeleteToken::from_bytes(out.token).hash(), &out.payload);
-    if !stored.verify(&relay_row.key, &keys.id(), &item) {
-        return Err(CoreError::Refused("a relay's statement that is not rightly signed"));
+    // It may have been sealed anew meanwhile: then that copy is one of something else.
+    if item != ItemId::of(&DeleteToken::from_bytes(out.token).hash(), &out.payload) {
+        return Ok(());
     }
-    out.copies.push((relay, item, stored.statement.expires_at_ms));
+    out.copies.push((relay, queue, item, expires_at_ms));
     Ok(rows::put(ctx.kv, Table::Outbox, row_key, &out)?)
 }
 
@@ -362,13 +362,23 @@ pub(crate) fn catch_up(
             return Ok(());
         };
         let Some(parent) = channel.held(&found.parent) else { return Ok(()) };
-        if ctx.live.told.insert((*peer, number, row_key)) {
-            let CommitRow { parent: under, commit, welcome, .. } = found;
-            let arrived = Arrived { parent: under, commit, welcome, recovers: false };
+        let told = (number, *peer, row_key);
+        if !ctx.live.told.contains_key(&told) {
+            ctx.live.set(|live| &mut live.told, told, ());
+            let CommitRow { parent: under, commit, welcome, governance, .. } = found;
+            let arrived = Arrived { parent: under, commit, welcome, recovers: false, governance };
             let envelope = parent.routing().seal(ctx.rng, &inner(&arrived));
             let bytes = Frame::Envelope(envelope).encode();
             ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
         }
     }
     Ok(())
+}
+
+/// A peer is gone: what was sent on its stream may not have arrived.
+pub(crate) fn untold(ctx: &mut Ctx<'_>, number: ConvNo, peer: &PeerKey) {
+    let told = ctx.live.told.range((number, *peer, Vec::new())..);
+    let told = told.take_while(|((of, other, _), ())| *of == number && other == peer);
+    let told: Vec<_> = told.map(|(key, ())| key.clone()).collect();
+    ctx.live.unset_all(|live| &mut live.told, told);
 }

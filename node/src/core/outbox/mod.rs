@@ -7,20 +7,37 @@
 //!
 //! ```text
 //! Outbox  [0][conversation]                       something is lacked
-//!         [1][conversation][log kind][from seq]   a letter at relays
-//!         [2][conversation][log kind][from seq]   … that has not all its copies yet
+//!         [1][letter]                             a letter: [conversation][log kind][from seq]
+//!         [2][letter]                             … that lies nowhere where it is of use
 //!         [4][conversation]                       our device record is to be announced
+//!         [5][relay][letter]                      … that lies there
+//!         [6][renewal time][relay][letter]        … that is to be renewed there
+//!         [7][relay][number]                      an item that is to be deleted there
+//!         [8][letter]                             … that lies somewhere, but at too few relays
+//!         [9][conversation][what]                 commits and requests, see `channels`
 //! ```
 //!
 //! The law: nothing leaves the outbox but by the recipient's signature.
 
+mod deletes;
+mod deposit;
 mod letters;
+mod upkeep;
 
 use kith_crdt::id::LogKind;
 use kith_relay::protocol::{DeleteToken, DepositItem};
 
-use self::letters::{conversation_of, deposit_all, queue, refresh, seal, settle};
-pub(crate) use self::letters::{copies, deposited, relay_lost, reseal, reseal_lacked};
+pub(crate) use self::{
+    deletes::{delete, deleted, remember as to_delete},
+    deposit::deposited,
+    letters::copies,
+    upkeep::{moved_away, relay_gone, relay_lost, renew, reseal, reseal_lacked},
+};
+use self::{
+    deposit::{deposit_all, spread_from_start},
+    letters::{LetterRow, conversation_of, covered, from_of, queue, seal, under},
+    upkeep::{set_renewal, settle},
+};
 use crate::core::{
     CoreError, Ctx, channels,
     channels::ChannelRow,
@@ -44,7 +61,19 @@ use crate::{
 
 const DUE: u8 = 0;
 
+const LETTER: u8 = 1;
+
+const BARE: u8 = 2;
+
 const RECORD: u8 = 4;
+
+const THERE: u8 = 5;
+
+const RENEWAL: u8 = 6;
+
+const DELETE: u8 = 7;
+
+const SINGLE: u8 = 8;
 
 fn due_key(conversation: ConvNo) -> Vec<u8> {
     rows::key(&[&[DUE], &conversation.0.to_be_bytes()])
@@ -57,8 +86,9 @@ fn record_key(conversation: ConvNo) -> Vec<u8> {
 /// Something was written: it is to be delivered.
 pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
-    ctx.live.tries.remove(&conversation);
+    ctx.live.unset(|live| &mut live.tries, &conversation);
     ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    views::look_again(ctx, conversation);
     Ok(())
 }
 
@@ -73,8 +103,8 @@ pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     for conversation in waiting(ctx.kv)? {
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    ctx.live.wake_at(Timer::Idle, ctx.now_ms);
-    Ok(())
+    set_renewal(ctx)?;
+    views::look_at_all(ctx)
 }
 
 /// The conversations in which something is to be delivered.
@@ -85,20 +115,20 @@ pub(crate) fn waiting(kv: &dyn KvRead) -> Result<Vec<ConvNo>, KvError> {
 }
 
 /// A relay session opened: letters that wait for a route go out.
-pub(crate) fn relay_up(ctx: &mut Ctx<'_>, _relay: RelayNo) -> Result<(), CoreError> {
+pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
     for conversation in waiting(ctx.kv)? {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+        spread_from_start(ctx, conversation);
     }
+    delete(ctx, relay)?;
     receipts::resume(ctx)
 }
 
 /// A relay session ended: what was asked there is asked elsewhere or again.
-pub(crate) fn relay_down(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
-    ctx.live.depositing.retain(|(_, other)| *other != relay);
+pub(crate) fn relay_down(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     for conversation in waiting(ctx.kv)? {
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    Ok(())
+    receipts::resume(ctx)
 }
 
 /// One of our logs, with what the other devices lack of it.
@@ -123,13 +153,20 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         return Ok(());
     }
     let devices = channels::devices(ctx, conversation)?;
-    let (since_ms, tries) = *ctx.live.tries.entry(conversation).or_insert((ctx.now_ms, 0));
+    let (since_ms, tries) = match ctx.live.tries.get(&conversation) {
+        Some(tries) => *tries,
+        None => {
+            ctx.live.set(|live| &mut live.tries, conversation, (ctx.now_ms, 0));
+            (ctx.now_ms, 0)
+        }
+    };
     let overdue = ctx.now_ms >= since_ms + limits::DIRECT_GRACE_MS;
     let mut waits = announce(ctx, conversation, &channel, &devices)?;
     waits |= channels::travel(ctx, conversation, &channel, &devices, overdue)?;
+    let mut unsettled = false;
     for kind in [LogKind::Gov, LogKind::Content] {
         let lacking = lacking(ctx, conversation, kind, &devices)?;
-        settle(ctx, conversation, &channel, kind, lacking.all_have)?;
+        unsettled |= settle(ctx, conversation, &channel, kind, lacking.all_have)?;
         if lacking.devices.is_empty() {
             continue;
         }
@@ -140,12 +177,17 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
             deposit_all(ctx, conversation, &channel, &lacking)?;
         }
     }
+    views::look_again(ctx, conversation);
+    if unsettled {
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
     if waits {
         return again(ctx, conversation, since_ms, tries);
     }
-    ctx.live.tries.remove(&conversation);
-    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-    ctx.live.wake_at(Timer::Idle, ctx.now_ms);
+    ctx.live.unset(|live| &mut live.tries, &conversation);
+    if !unsettled {
+        ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
+    }
     Ok(())
 }
 
@@ -165,11 +207,17 @@ fn again(
         since_ms + resend_ms(tries)
     };
     if ctx.now_ms >= since_ms + resend_ms(tries) {
-        ctx.live.sent.retain(|(_, other, _), _| *other != conversation);
-        ctx.live.told.retain(|(_, other, _)| *other != conversation);
-        ctx.live.tries.insert(conversation, (ctx.now_ms, tries + 1));
+        let sent = ctx.live.sent.range((conversation, [0; 32], LogKind::Gov)..);
+        let sent = sent.take_while(|((other, ..), _)| *other == conversation);
+        let sent: Vec<_> = sent.map(|(key, _)| *key).collect();
+        ctx.live.unset_all(|live| &mut live.sent, sent);
+        let told = ctx.live.told.range((conversation, [0; 32], Vec::new())..);
+        let told = told.take_while(|((other, ..), ())| *other == conversation);
+        let told: Vec<_> = told.map(|(key, ())| key.clone()).collect();
+        ctx.live.unset_all(|live| &mut live.told, told);
+        ctx.live.set(|live| &mut live.tries, conversation, (ctx.now_ms, tries + 1));
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DIRECT_GRACE_MS);
-        return refresh(ctx, conversation);
+        return Ok(());
     }
     ctx.live.wake_at(Timer::Pump(conversation), at_ms);
     Ok(())
@@ -205,7 +253,7 @@ fn send_direct(
         if !ctx.live.peers.contains_key(peer) {
             continue;
         }
-        let key = (*peer, conversation, lacking.kind);
+        let key = (conversation, *peer, lacking.kind);
         let mut next = ctx.live.sent.get(&key).copied().unwrap_or(0).max(*acked);
         let end = lacking.head.min(acked.saturating_add(limits::DIRECT_WINDOW_ENTRIES));
         while next < end {
@@ -216,7 +264,7 @@ fn send_direct(
             ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
             next = to;
         }
-        ctx.live.sent.insert(key, next);
+        ctx.live.set(|live| &mut live.sent, key, next);
     }
     Ok(())
 }
@@ -250,6 +298,18 @@ fn chat_id(kv: &dyn KvRead, conversation: ConvNo) -> Result<String, KvError> {
     Ok(channels::row(kv, conversation)?.map(|row| row.conversation.to_string()).unwrap_or_default())
 }
 
+/// Leaves a relay alone with a conversation for a while: it would not store something.
+fn rest(ctx: &mut Ctx<'_>, relay: RelayNo, conversation: ConvNo) {
+    let until_ms = ctx.now_ms + limits::DEPOSIT_RETRY_MS;
+    ctx.live.resting.insert((relay, conversation), until_ms);
+}
+
+/// Until when a relay is left alone with a conversation, if it is.
+fn rests(ctx: &Ctx<'_>, relay: RelayNo, conversation: ConvNo) -> Option<u64> {
+    let until_ms = ctx.live.resting.get(&(relay, conversation)).copied();
+    until_ms.filter(|until_ms| *until_ms > ctx.now_ms)
+}
+
 /// Sends our device record to the devices of a conversation; whether somebody still lacks it.
 fn announce(
     ctx: &mut Ctx<'_>,
@@ -272,7 +332,8 @@ fn announce(
         ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
         return Ok(false);
     }
-    let record = record::own(ctx)?.signed().encode();
+    let record = record::own(ctx)?;
+    let (sequence, record) = (record.sequence, record.signed().encode());
     let Some(envelope) = channels::seal(ctx, conversation, &Inner::Record(record))? else {
         return Ok(true);
     };
@@ -280,10 +341,12 @@ fn announce(
     let node = tip.node;
     for relay in channels::relays_of(ctx.kv, channel)? {
         let Some(keys) = queue(ctx.kv, channel, &node, relay)? else { continue };
-        if ctx.live.sessions.contains_key(&relay) {
+        let open = ctx.live.sessions.contains_key(&relay);
+        if open && rests(ctx, relay, conversation).is_none() {
             let token = DeleteToken::generate(ctx.rng);
             let item = DepositItem::new(envelope.clone(), 0, &token);
-            relays::deposit(ctx, relay, Ask::Record(conversation), &keys.depositor(), item)?;
+            let what = Ask::Record(conversation, sequence);
+            relays::deposit(ctx, relay, what, &keys.depositor(), item)?;
         }
     }
     Ok(true)
@@ -292,34 +355,45 @@ fn announce(
 /// A relay keeps our record for those who are away.
 pub(crate) fn record_stored(
     ctx: &mut Ctx<'_>,
+    relay: RelayNo,
     conversation: ConvNo,
+    sequence: u64,
     stored: bool,
 ) -> Result<(), CoreError> {
-    if stored {
+    if !stored {
+        rest(ctx, relay, conversation);
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DEPOSIT_RETRY_MS);
+    } else if record::own(ctx)?.sequence == sequence {
         ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())
 }
 
-/// Own entries that some device lacks and no relay holds, as the status shows them.
-pub(crate) fn count(
+/// Own entries of a conversation that some device lacks and no relay holds, as the status shows
+/// them. Costs no more where much lies at relays.
+pub(crate) fn undelivered(
     kv: &dyn KvRead,
     me: &crate::core::me::Me,
+    conversation: ConvNo,
     now_ms: u64,
 ) -> Result<u64, KvError> {
-    let mut count = crate::core::parcels::waiting(kv)?;
-    for conversation in waiting(kv)? {
-        let log = chat::own_log(me, LogKind::Content);
-        let head = History::new(kv).log(conversation, &log)?.map_or(0, |log| log.next_seq);
-        let acked = receipts::all_acknowledged(kv, conversation, &log)?;
-        let mut seq = acked;
-        // Letters lie one behind the other: one row tells of up to 64 entries.
-        while seq < head && count < limits::OUTBOX_COUNTED_MAX {
-            if copies(kv, conversation, seq, now_ms)?.is_empty() {
-                count += 1;
-            }
-            seq += 1;
+    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
+        return Ok(0);
+    }
+    let log = chat::own_log(me, LogKind::Content);
+    let head = History::new(kv).log(conversation, &log)?.map_or(0, |log| log.next_seq);
+    let acked = receipts::all_acknowledged(kv, conversation, &log)?.min(head);
+    let mut count = head - covered(kv, conversation, LogKind::Content)?.clamp(acked, head);
+    let bare = letters::letters(BARE, conversation, LogKind::Content);
+    let end = rows::after_prefix(&bare);
+    let most = limits::OUTBOX_LETTERS_COUNTED;
+    for (key, _) in kv.scan(Table::Outbox, &bare, &end, false, most)? {
+        let key = under(LETTER, &key);
+        let letter: Option<LetterRow> = letters::get(kv, &key)?;
+        let (Some(letter), Some(from)) = (letter, from_of(&key)) else { continue };
+        if letter.kept(now_ms).next().is_none() {
+            count += letter.to.saturating_sub(from.max(acked));
         }
     }
     Ok(count)

@@ -6,8 +6,9 @@ use crate::core::{
     io::PeerKey,
     live::Timer,
     people, receipts, record,
-    relays::{self},
+    relays::{self, Namer},
     rows::InviteNo,
+    views,
 };
 use crate::{
     api::{
@@ -40,17 +41,19 @@ pub(crate) fn take(ctx: &mut Ctx<'_>, link: &str) -> Result<Accepted, CoreError>
     if all::<Taken>(ctx.kv, TAKEN)?.len() >= limits::INVITES_TAKEN_MAX {
         return Err(ApiError::new(ErrorCode::Limit, "there are too many accepted invites").into());
     }
-    for relay in &invite.relays {
-        if let Ok((key, address)) = address::split(&relay.address) {
-            let relay = relays::learn(ctx, &key, &address, false)?;
-            // The answer can come to our inbox there, if we have no relay of our own.
-            relays::listen_inbox(ctx, relay, &key)?;
-        }
-    }
     let known = people::find_contact(ctx.kv, &invite.user)?.is_some();
     let state = if known { InviteState::Connected } else { InviteState::Pending };
+    let named: Vec<_> =
+        invite.relays.iter().filter_map(|relay| address::split(&relay.address).ok()).collect();
     let taken = Taken { invite, state, error: None, deposited: Vec::new() };
-    insert(ctx, TAKEN, &id, &taken)?;
+    let number = insert(ctx, TAKEN, &id, &taken)?;
+    for relay in relays::name(ctx, Namer::Invite(number), &[], &named)? {
+        // The answer can come to our inbox there, if we have no relay of our own.
+        if let Some(row) = relays::row(ctx.kv, relay)? {
+            relays::listen_inbox(ctx, relay, &row.key)?;
+        }
+    }
+    views::look_again(ctx, None);
     if ctx.live.running && !known {
         ctx.live.wake_at(Timer::Dial(taken.invite.transport), ctx.now_ms);
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
@@ -65,6 +68,7 @@ pub(super) fn connected(ctx: &mut Ctx<'_>, user: &UserId) -> Result<(), CoreErro
         if taken.invite.user == *user && taken.state == InviteState::Pending {
             taken.state = InviteState::Connected;
             put(ctx, TAKEN, number, &taken)?;
+            views::look_again(ctx, None);
             let accepted = shown(ctx.kv, &taken)?;
             events::emit(ctx, EventKind::Invite { accepted })?;
         }
@@ -200,6 +204,7 @@ pub(super) fn answered(
         }
     }
     put(ctx, TAKEN, number, &taken)?;
+    views::look_again(ctx, None);
     let accepted = shown(ctx.kv, &taken)?;
     events::emit(ctx, EventKind::Invite { accepted })
 }

@@ -16,7 +16,7 @@
 mod acceptor;
 mod issuer;
 
-use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey, RelayError, Reply as RelayReply};
+use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -30,10 +30,12 @@ use self::{
 use crate::core::{
     CoreError, Ctx, address,
     frame::Frame,
+    inbox,
     io::{Effect, PeerKey},
     live::Timer,
     relays::{self, Ask},
     rows::{self, InviteNo, RelayNo},
+    views,
 };
 use crate::{
     api::{error::ErrorCode, types::InviteState},
@@ -154,12 +156,16 @@ pub(crate) fn send_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     Ok(())
 }
 
-/// A peer is reachable: it gets what waits for it.
+/// A peer is reachable: it gets what waits for it, each on its own.
 pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     for (_, taken) in all::<Taken>(ctx.kv, TAKEN)? {
         if taken.invite.transport == *peer && taken.state == InviteState::Pending {
-            let parcel = request(ctx, &taken.invite)?;
-            send(ctx, peer, parcel);
+            let result = ctx.attempt(|ctx| {
+                let parcel = request(ctx, &taken.invite)?;
+                send(ctx, peer, parcel);
+                Ok(())
+            });
+            inbox::tolerate(result)?;
         }
     }
     for (_, given) in all::<Given>(ctx.kv, GIVEN)? {
@@ -178,7 +184,8 @@ fn send(ctx: &mut Ctx<'_>, peer: &PeerKey, parcel: Vec<u8>) {
     ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
 }
 
-/// A relay is reachable: what waits goes into the queues it holds, once per relay.
+/// A relay is reachable: what waits goes into the queues it holds, once per relay and each on its
+/// own.
 pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
     let Some(row) = relays::row(ctx.kv, relay)? else { return Ok(()) };
     for (number, taken) in all::<Taken>(ctx.kv, TAKEN)? {
@@ -189,10 +196,13 @@ pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreErro
             address::split(&entry.address).is_ok_and(|(key, _)| key == row.key)
         };
         let Some(entry) = taken.invite.relays.iter().find(there) else { continue };
-        let seed = deposit_key(&taken.invite.secret, &row.key).to_bytes();
-        let queue = DepositKey::from_bytes(&seed, entry.read);
-        let parcel = request(ctx, &taken.invite)?;
-        deposit(ctx, relay, Ask::Parcel(TAKEN, number), &queue, parcel)?;
+        let result = ctx.attempt(|ctx| {
+            let seed = deposit_key(&taken.invite.secret, &row.key).to_bytes();
+            let queue = DepositKey::from_bytes(&seed, entry.read);
+            let parcel = request(ctx, &taken.invite)?;
+            deposit(ctx, relay, Ask::Parcel(TAKEN, number), &queue, parcel)
+        });
+        inbox::tolerate(result)?;
     }
     for (number, given) in all::<Given>(ctx.kv, GIVEN)? {
         let Some(granted) = &given.granted else { continue };
@@ -201,9 +211,12 @@ pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreErro
             continue;
         };
         if !granted.deposited.contains(&relay) {
-            let seed = deposit_key(&granted.deposit, &row.key).to_bytes();
-            let queue = DepositKey::from_bytes(&seed, *read);
-            deposit(ctx, relay, Ask::Parcel(GIVEN, number), &queue, parcel.clone())?;
+            let result = ctx.attempt(|ctx| {
+                let seed = deposit_key(&granted.deposit, &row.key).to_bytes();
+                let queue = DepositKey::from_bytes(&seed, *read);
+                deposit(ctx, relay, Ask::Parcel(GIVEN, number), &queue, parcel.clone())
+            });
+            inbox::tolerate(result)?;
         }
     }
     Ok(())
@@ -228,12 +241,8 @@ pub(crate) fn deposited(
     relay: RelayNo,
     side: u8,
     number: InviteNo,
-    reply: Result<RelayReply, RelayError>,
+    stored: bool,
 ) -> Result<(), CoreError> {
-    let stored = match reply {
-        Ok(RelayReply::Deposited(deposited)) => deposited.outcomes.iter().all(Result::is_ok),
-        _ => false,
-    };
     if !stored {
         ctx.live.wake_at(Timer::Parcels, ctx.now_ms + limits::PARCEL_RETRY_MS);
         return Ok(());
@@ -244,7 +253,7 @@ pub(crate) fn deposited(
             {
                 taken.deposited.push(relay);
                 put(ctx, side, number, &taken)?;
-                ctx.live.wake_at(Timer::Idle, ctx.now_ms);
+                views::look_again(ctx, None);
             }
         }
         _ => {

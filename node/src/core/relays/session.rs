@@ -1,164 +1,226 @@
-//! One session with one relay: readers registered and subscribed, requests asked, answers and
-//! pushes handed on.
+//! One session with one relay: requests asked, each answered once, and given up if none is.
+//!
+//! The law: whatever a relay answers, or if it never does, what was asked is settled: done, refused
+//! or lost, and whoever needs it asks again, here or elsewhere.
 
 use std::collections::BTreeMap;
 
 use kith_relay::protocol::{
-    Asked, DepositKey, Epoch, HelloLimits, Push, QueueId, QueueKeys, ReadOp, ReaderKey, RelayError,
-    Reply, Request, SessionBinding, StartAt,
+    DeleteToken, DepositItem, DepositKey, Hello, ItemId, QueueId, RelayError, Reply, Request,
+    SessionBinding, WriteOp,
 };
-use serde::{Deserialize, Serialize};
 
-use super::{RelayRow, Target, all, check_failed, find, full, info, refused, relay_key};
+use super::{
+    Ask, Pending, READER, RelayRow, Service, Session, Target, check_failed, find, info,
+    known::{is_elsewhere, look_elsewhere},
+    prefix, put,
+    readers::{self, ReaderRow, register, subscribe},
+    refused, row, served, set_health,
+};
 use crate::core::{
-    CoreError, Ctx, channels,
-    history::ConvNo,
-    inbox,
+    CoreError, Ctx, channels, inbox,
     io::{Effect, PeerKey},
+    live::Timer,
     outbox, parcels, receipts,
-    rows::{self, InviteNo, RelayNo},
+    rows::{self, RelayNo},
 };
-use crate::{identity::device, kv::Table, limits};
+use crate::{
+    api::{
+        error::{ApiError, ErrorCode},
+        types::RelayState,
+    },
+    kv::Table,
+    limits,
+};
 
-/// `Relays` `[1][relay][target]`: a queue we read.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct ReaderRow {
-    pub(super) target: Target,
-    /// The seeds of the queue's deposit and read keys.
-    pub(super) queue: [[u8; 32]; 2],
-    /// The seed of our reader key.
-    pub(super) reader: [u8; 32],
-    /// The life of the relay's store in which we are registered.
-    pub(super) registered: Option<Epoch>,
-}
-
-impl ReaderRow {
-    fn keys(&self) -> QueueKeys {
-        let [deposit, read] = &self.queue;
-        QueueKeys::from_seeds(deposit, read)
-    }
-}
-
-impl Drop for ReaderRow {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.queue);
-        zeroize::Zeroize::zeroize(&mut self.reader);
-    }
-}
-
-/// A session with a relay, in memory only.
-pub(crate) struct Session {
-    pub(super) binding: SessionBinding,
-    pub(super) epoch: Epoch,
-    pub(crate) limits: HelloLimits,
-    pub(super) next_request: u64,
-    pub(super) pending: BTreeMap<u64, (Ask, Asked)>,
-    /// The queues we read there.
-    pub(super) queues: BTreeMap<QueueId, Target>,
-}
-
-/// What an unanswered request was for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// Registering a reader.
-    Register(Target),
-    /// Subscribing to a queue.
-    Subscribe(Target),
-    /// Watching a queue's slots.
-    Watch(Target),
-    /// Reading the slots that are there.
-    Slots(Target),
-    /// Anything whose answer changes nothing.
-    Forget,
-    /// A letter of a conversation.
-    Letter(Vec<u8>),
-    /// A commit or a request of a conversation.
-    Travelling(Vec<u8>),
-    /// A parcel for an invite given (0) or taken (1).
-    Parcel(u8, InviteNo),
-    /// Our device record.
-    Record(ConvNo),
-    /// A receipt.
-    Receipt(ConvNo, u64),
-    /// Whether it serves us, for the command that added it.
-    Check(u64),
-}
-
-pub(super) fn reader_key(relay: RelayNo, target: Target) -> Vec<u8> {
-    let (kind, number, place) = match target {
-        Target::Inbox => (0, 0, 0),
-        Target::Invite(invite) => (1, invite.0, 0),
-        Target::Channel(conversation, place) => (2, conversation.0, place),
+/// A session opened, perhaps in place of another whose end was not told: all begins anew.
+pub(crate) fn up(ctx: &mut Ctx<'_>, key: &PeerKey, hello: Hello) -> Result<(), CoreError> {
+    let found = find(ctx.kv, key)?.filter(|_| hello.relay == *key);
+    let Some((relay, row)) = found else {
+        ctx.effects.push(Effect::RelayDisconnect { relay: *key });
+        return Ok(());
     };
-    rows::key(&[&[1], &relay.0.to_be_bytes(), &[kind], &number.to_be_bytes(), &[place]])
+    for ask in abandon(ctx, relay) {
+        if let Ask::Check(command) = ask {
+            ctx.live.set(|live| &mut live.checks, (relay, command), ());
+        }
+    }
+    let session = Session {
+        key: *key,
+        binding: SessionBinding::of(&hello),
+        epoch: hello.epoch,
+        limits: hello.limits.clone(),
+        heard_ms: ctx.now_ms,
+        queues: BTreeMap::new(),
+        refuses: BTreeMap::new(),
+        read_failures: BTreeMap::new(),
+    };
+    ctx.live.set(|live| &mut live.sessions, relay, session);
+    ctx.live.resting.retain(|(other, _), _| *other != relay);
+    // Each part on its own: what one of them can not bear must not cut off the others, and the
+    // session stands whatever they do.
+    let result = ctx.attempt(|ctx| {
+        set_health(ctx, relay, RelayState::Connected, None)?;
+        let waiting = ctx.live.checks.range((relay, 0)..=(relay, u64::MAX));
+        for (relay, command) in waiting.map(|(key, ())| *key).collect::<Vec<_>>() {
+            ctx.live.unset(|live| &mut live.checks, &(relay, command));
+            check(ctx, relay, command)?;
+        }
+        Ok(())
+    });
+    inbox::tolerate(result)?;
+    if row.epoch != Some(hello.epoch) {
+        let result = ctx.attempt(|ctx| new_life(ctx, relay, &row, &hello));
+        inbox::tolerate(result)?;
+    }
+    for (_, reader) in readers_of(ctx, relay)? {
+        let result = ctx.attempt(|ctx| {
+            if reader.registered == Some(hello.epoch) {
+                subscribe(ctx, relay, &reader)
+            } else {
+                register(ctx, relay, &reader)
+            }
+        });
+        inbox::tolerate(result)?;
+    }
+    let result = ctx.attempt(|ctx| parcels::relay_up(ctx, relay));
+    inbox::tolerate(result)?;
+    let result = ctx.attempt(|ctx| outbox::relay_up(ctx, relay));
+    inbox::tolerate(result)
 }
 
-/// Reads a queue at a relay from now on: now if a session stands, and at every later session.
-pub(crate) fn listen(
+fn readers_of(ctx: &Ctx<'_>, relay: RelayNo) -> Result<Vec<(Vec<u8>, ReaderRow)>, CoreError> {
+    Ok(rows::scan::<ReaderRow>(ctx.kv, Table::Relays, &prefix(READER, relay), usize::MAX)?)
+}
+
+/// The relay's store is not the one we knew: what we had left there is gone.
+fn new_life(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
-    target: Target,
-    keys: &QueueKeys,
+    row: &RelayRow,
+    hello: &Hello,
 ) -> Result<(), CoreError> {
-    let key = reader_key(relay, target);
-    let known: Option<ReaderRow> = rows::get(ctx.kv, Table::Relays, &key)?;
-    if known.is_some_and(|row| row.keys().id() == keys.id()) {
+    put(ctx, relay, &RelayRow { epoch: Some(hello.epoch), ..row.clone() })?;
+    if row.epoch.is_none() {
         return Ok(());
     }
-    let reader = *ReaderKey::generate(ctx.rng).to_seed();
-    let row =
-        ReaderRow { target, queue: keys.to_seeds().map(|seed| *seed), reader, registered: None };
-    rows::put(ctx.kv, Table::Relays, &key, &row)?;
-    if ctx.live.sessions.contains_key(&relay) {
-        register(ctx, relay, &row)?;
-    }
-    Ok(())
-}
-
-/// Reads our inbox at a relay.
-pub(crate) fn listen_inbox(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    key: &PeerKey,
-) -> Result<(), CoreError> {
-    let deposit = device::deposit_key(ctx.me.secrets.inbox_deposit(), key);
-    let keys =
-        QueueKeys::from_seeds(&deposit.to_bytes(), &ctx.me.secrets.inbox_read_key(key).to_bytes());
-    listen(ctx, relay, Target::Inbox, &keys)
-}
-
-/// Stops reading a queue everywhere.
-pub(crate) fn unlisten(ctx: &mut Ctx<'_>, target: Target) -> Result<(), CoreError> {
-    for (relay, _) in all(ctx.kv)? {
-        let key = reader_key(relay, target);
-        let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else { continue };
-        let queue = reader.keys().id();
-        let reader_key = ReaderKey::from_seed(&reader.reader);
-        if let Some(session) = ctx.live.sessions.get(&relay) {
-            let request = session.binding.read(queue, &reader_key, ReadOp::Unregister);
-            ask(ctx, relay, Ask::Forget, request)?;
+    for (_, reader) in readers_of(ctx, relay)? {
+        if let Target::Channel(conversation, _) = reader.target {
+            receipts::due(ctx, conversation)?;
         }
-        ctx.kv.delete(Table::Relays, &key)?;
     }
-    Ok(())
+    outbox::relay_lost(ctx, relay)
+}
+
+/// A session ended or could not be opened.
+pub(crate) fn down(ctx: &mut Ctx<'_>, key: &PeerKey, why: String) -> Result<(), CoreError> {
+    let Some((relay, row)) = find(ctx.kv, key)? else { return Ok(()) };
+    let stood = ctx.live.sessions.contains_key(&relay);
+    end(ctx, relay, &why);
+    let result = ctx.attempt(|ctx| {
+        set_health(ctx, relay, RelayState::Unreachable, Some(why))?;
+        if !stood && is_elsewhere(ctx.kv, relay, &row)? {
+            ctx.live.wake_at(Timer::Relay(relay), ctx.now_ms + limits::RELAY_SEARCH_MS);
+        }
+        outbox::relay_down(ctx)
+    });
+    inbox::tolerate(result)
+}
+
+/// Ends a session on our side: what was asked in it is lost, and who waits for it is told.
+pub(super) fn end(ctx: &mut Ctx<'_>, relay: RelayNo, why: &str) {
+    ctx.live.unset(|live| &mut live.sessions, &relay);
+    let asked = abandon(ctx, relay).into_iter().filter_map(|ask| match ask {
+        Ask::Check(command) => Some(command),
+        _ => None,
+    });
+    let waiting = ctx.live.checks.range((relay, 0)..=(relay, u64::MAX));
+    let waiting: Vec<u64> = waiting.map(|((_, command), ())| *command).collect();
+    for command in waiting.iter().copied().chain(asked) {
+        ctx.live.unset(|live| &mut live.checks, &(relay, command));
+        check_failed(ctx, command, why);
+    }
+}
+
+/// Forgets what was asked of a relay and is not answered any more.
+fn abandon(ctx: &mut Ctx<'_>, relay: RelayNo) -> Vec<Ask> {
+    let range = (relay, 0)..=(relay, u64::MAX);
+    let asked: Vec<_> = ctx.live.asked.range(range).map(|(key, one)| (*key, one.clone())).collect();
+    let mut asks = Vec::new();
+    for (key, pending) in asked {
+        ctx.live.unset(|live| &mut live.asked, &key);
+        ctx.live.unset(|live| &mut live.under_way, &(relay, pending.ask.clone()));
+        asks.push(pending.ask);
+    }
+    for ask in readers::unread(ctx, relay) {
+        ctx.live.unset(|live| &mut live.unread, &(relay, ask));
+    }
+    let range = (relay, Target::Inbox)..=(relay, Target::Channel(LAST, u8::MAX));
+    let cursors: Vec<_> = ctx.live.acknowledged.range(range).map(|(key, _)| *key).collect();
+    ctx.live.unset_all(|live| &mut live.acknowledged, cursors);
+    asks
+}
+
+const LAST: crate::core::history::ConvNo = crate::core::history::ConvNo(u32::MAX);
+
+/// Sees whether a relay answers what it was asked, or tries again to reach one that did not.
+pub(crate) fn look_after(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
+    let Some(session) = ctx.live.sessions.get(&relay) else {
+        return look_elsewhere(ctx, relay);
+    };
+    let mut asked = ctx.live.asked.range((relay, 0)..=(relay, u64::MAX));
+    let Some((_, oldest)) = asked.next() else { return Ok(()) };
+    let due_ms = oldest.at_ms.max(session.heard_ms) + limits::RELAY_ANSWER_MS;
+    if ctx.now_ms < due_ms {
+        ctx.live.wake_at(Timer::Relay(relay), due_ms);
+        return Ok(());
+    }
+    const WHY: &str = "it takes requests and does not answer";
+    ctx.effects.push(Effect::RelayDisconnect { relay: session.key });
+    end(ctx, relay, WHY);
+    let failures = ctx.live.silent.entry(relay).or_insert(0);
+    let pause_ms = limits::RELAY_SILENT_MS_MIN << (*failures).min(10);
+    *failures += 1;
+    let at_ms = ctx.now_ms + pause_ms.min(limits::RELAY_SILENT_MS_MAX);
+    ctx.live.rewake_at(Timer::Relay(relay), at_ms);
+    set_health(ctx, relay, RelayState::Unreachable, Some(WHY.to_owned()))?;
+    outbox::relay_down(ctx)
+}
+
+/// Whether something was asked of a relay and is not answered yet.
+fn is_under_way(ctx: &Ctx<'_>, relay: RelayNo, ask: &Ask) -> bool {
+    ctx.live.under_way.contains_key(&(relay, ask.clone()))
 }
 
 /// Sends a request and remembers what its answer is for. Without a session nothing is sent: what
-/// is durable is tried again at the next one.
+/// is durable is tried again at the next one. What is under way is not asked twice.
 pub(crate) fn ask(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
     ask: Ask,
     request: Request,
 ) -> Result<(), CoreError> {
-    let Some(row) = rows::get::<RelayRow>(ctx.kv, Table::Relays, &relay_key(relay))? else {
+    let Some(key) = ctx.live.sessions.get(&relay).map(|session| session.key) else {
         return Ok(());
     };
-    let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
-    let number = session.next_request;
-    session.next_request += 1;
-    session.pending.insert(number, (ask, request.asked()));
-    ctx.effects.push(Effect::RelaySend { relay: row.key, request: number, body: request });
+    if is_under_way(ctx, relay, &ask) {
+        return Ok(());
+    }
+    let item = match &request {
+        Request::Write { queue, op: WriteOp::Deposit(items), .. } => {
+            items.first().map(|item| (queue.id(), item.id))
+        }
+        _ => None,
+    };
+    let pending = Pending { ask: ask.clone(), kind: request.asked(), item, at_ms: ctx.now_ms };
+    let number = ctx.live.requests + 1;
+    ctx.live.requests = number;
+    ctx.live.set(|live| &mut live.asked, (relay, number), pending);
+    if ask != Ask::Forget {
+        ctx.live.set(|live| &mut live.under_way, (relay, ask), ());
+    }
+    ctx.live.wake_at(Timer::Relay(relay), ctx.now_ms + limits::RELAY_ANSWER_MS);
+    ctx.effects.push(Effect::RelaySend { relay: key, request: number, body: request });
     Ok(())
 }
 
@@ -168,48 +230,24 @@ pub(crate) fn deposit(
     relay: RelayNo,
     what: Ask,
     key: &DepositKey,
-    item: kith_relay::protocol::DepositItem,
+    item: DepositItem,
 ) -> Result<(), CoreError> {
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
     let request = session.binding.deposit(key, vec![item]);
     ask(ctx, relay, what, request)
 }
 
-/// Deletes an item with its token; what comes of it changes nothing here.
-pub(crate) fn delete(
+/// Deletes items of a queue with their tokens, for `ask`.
+pub(crate) fn delete<'a>(
     ctx: &mut Ctx<'_>,
     relay: RelayNo,
+    what: Ask,
     queue: QueueId,
-    item: kith_relay::protocol::ItemId,
-    token: &kith_relay::protocol::DeleteToken,
+    items: impl IntoIterator<Item = (ItemId, &'a DeleteToken)>,
 ) -> Result<(), CoreError> {
     let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let request = session.binding.delete(queue, [(item, token)]);
-    ask(ctx, relay, Ask::Forget, request)
-}
-
-/// Puts a receipt into our slot of a conversation's queue at a relay. Says whether it was asked.
-pub(crate) fn put_slot(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    conversation: ConvNo,
-    place: u8,
-    version: u64,
-    value: Vec<u8>,
-) -> Result<bool, CoreError> {
-    let key = reader_key(relay, Target::Channel(conversation, place));
-    let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else {
-        return Ok(false);
-    };
-    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(false) };
-    if value.len() as u64 > session.limits.slot_bytes_max {
-        return Ok(false);
-    }
-    let keys = reader.keys();
-    let slot_key = ReaderKey::from_seed(&reader.reader);
-    let request = session.binding.put_slot(&keys.depositor(), &slot_key, version, value);
-    ask(ctx, relay, Ask::Receipt(conversation, version), request)?;
-    Ok(true)
+    let request = session.binding.delete(queue, items);
+    ask(ctx, relay, what, request)
 }
 
 /// Asks a relay how it is, to answer a command with: now, or once a session stands or failed.
@@ -217,54 +255,8 @@ pub(crate) fn check(ctx: &mut Ctx<'_>, relay: RelayNo, command: u64) -> Result<(
     if ctx.live.sessions.contains_key(&relay) {
         return ask(ctx, relay, Ask::Check(command), Request::Status);
     }
-    ctx.live.checks.entry(relay).or_default().push(command);
+    ctx.live.set(|live| &mut live.checks, (relay, command), ());
     Ok(())
-}
-
-pub(super) fn register(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    reader: &ReaderRow,
-) -> Result<(), CoreError> {
-    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let keys = reader.keys();
-    let id = ReaderKey::from_seed(&reader.reader).id();
-    let request = session.binding.register(&keys, id, StartAt::Oldest);
-    ask(ctx, relay, Ask::Register(reader.target), request)
-}
-
-pub(super) fn subscribe(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    reader: &ReaderRow,
-) -> Result<(), CoreError> {
-    let target = reader.target;
-    read(
-        ctx,
-        relay,
-        reader,
-        Ask::Subscribe(target),
-        ReadOp::Subscribe { window_items: limits::RELAY_WINDOW_ITEMS },
-    )?;
-    if matches!(target, Target::Channel(..)) {
-        read(ctx, relay, reader, Ask::Watch(target), ReadOp::WatchSlots)?;
-        read(ctx, relay, reader, Ask::Slots(target), ReadOp::GetSlots { after: None })?;
-    }
-    Ok(())
-}
-
-pub(super) fn read(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    reader: &ReaderRow,
-    what: Ask,
-    op: ReadOp,
-) -> Result<(), CoreError> {
-    let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
-    let queue = reader.keys().id();
-    session.queues.insert(queue, reader.target);
-    let request = session.binding.read(queue, &ReaderKey::from_seed(&reader.reader), op);
-    ask(ctx, relay, what, request)
 }
 
 /// An answer came.
@@ -274,165 +266,102 @@ pub(crate) fn reply(
     request: u64,
     reply: Result<Reply, RelayError>,
 ) -> Result<(), CoreError> {
-    let Some((relay, row)) = find(ctx.kv, key)? else { return Ok(()) };
-    let Some(session) = ctx.live.sessions.get_mut(&relay) else { return Ok(()) };
-    let Some((ask, asked)) = session.pending.remove(&request) else { return Ok(()) };
-    if let Ok(reply) = &reply
-        && !reply.answers(asked)
-    {
-        return Err(CoreError::Refused("a relay's answer that does not fit the question"));
+    let Some((relay, _)) = find(ctx.kv, key)? else { return Ok(()) };
+    let Some(pending) = ctx.live.asked.get(&(relay, request)).cloned() else { return Ok(()) };
+    ctx.live.unset(|live| &mut live.asked, &(relay, request));
+    ctx.live.unset(|live| &mut live.under_way, &(relay, pending.ask.clone()));
+    ctx.live.silent.remove(&relay);
+    let now_ms = ctx.now_ms;
+    if let Some(session) = ctx.live.session(relay) {
+        session.heard_ms = now_ms;
     }
-    match ask {
-        Ask::Register(target) => registered(ctx, relay, target, reply),
-        Ask::Subscribe(target) | Ask::Watch(target) => subscribed(ctx, relay, target, reply),
-        Ask::Slots(target) => slots(ctx, relay, target, reply),
-        Ask::Letter(letter) => outbox::deposited(ctx, relay, &row, &letter, reply),
-        Ask::Travelling(key) => channels::deposited(ctx, relay, &row, &key, reply),
-        Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply),
-        Ask::Record(conversation) => {
-            let stored = matches!(&reply, Ok(Reply::Deposited(deposited))
-                if deposited.outcomes.iter().all(Result::is_ok));
-            outbox::record_stored(ctx, conversation, stored)
+    let reply = fitting(key, &pending, reply);
+    let result = ctx.attempt(|ctx| hand(ctx, relay, &pending, reply));
+    inbox::tolerate(result)
+}
+
+/// An answer that does not fit its question, or is not rightly signed, is as good as none.
+fn fitting(
+    key: &PeerKey,
+    pending: &Pending,
+    reply: Result<Reply, RelayError>,
+) -> Result<Reply, RelayError> {
+    let reply = reply?;
+    if !reply.answers(pending.kind) {
+        return Err(RelayError::Malformed);
+    }
+    let (Reply::Deposited(deposited), Some((queue, item))) = (&reply, &pending.item) else {
+        return Ok(reply);
+    };
+    // One item is deposited at a time.
+    match deposited.outcomes.first() {
+        Some(Ok(stored)) if stored.verify(key, queue, item) => Ok(reply),
+        Some(Err(error)) => Err(error.clone()),
+        Some(Ok(_)) | None => Err(RelayError::Malformed),
+    }
+}
+
+fn hand(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    pending: &Pending,
+    reply: Result<Reply, RelayError>,
+) -> Result<(), CoreError> {
+    if pending.item.is_some() {
+        match &reply {
+            Ok(_) => served(ctx, relay, Service::Store)?,
+            Err(error) => refused(ctx, relay, Service::Store, error.to_string())?,
+        }
+    }
+    match pending.ask.clone() {
+        Ask::Register(target) => readers::registered(ctx, relay, target, reply),
+        Ask::Subscribe(_) | Ask::Watch(_) | Ask::Slots(_) => {
+            readers::subscribed(ctx, relay, &pending.ask, reply)
+        }
+        Ask::Letter(letter) => outbox::deposited(ctx, relay, &letter, stored(reply, pending)),
+        Ask::Travelling(key) => channels::deposited(ctx, relay, &key, stored(reply, pending)),
+        Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply.is_ok()),
+        Ask::Record(conversation, sequence) => {
+            outbox::record_stored(ctx, relay, conversation, sequence, reply.is_ok())
         }
         Ask::Receipt(conversation, version) => {
             receipts::slot_stored(ctx, conversation, version, reply.is_ok())
         }
-        Ask::Check(command) => {
-            match reply {
-                Ok(Reply::Status(status)) if status.used_percent >= 100 => full(ctx, command),
-                Ok(_) => {
-                    let relay = info(ctx.live.health.get(&relay), &row);
-                    crate::core::reply(ctx, command, &relay);
-                }
-                Err(error) => check_failed(ctx, command, &error.to_string()),
-            }
-            Ok(())
-        }
+        Ask::Delete(rows) => outbox::deleted(ctx, relay, &rows, reply.is_ok()),
+        Ask::Check(command) => checked(ctx, relay, command, reply),
         Ask::Forget => Ok(()),
     }
 }
 
-pub(super) fn registered(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    target: Target,
-    reply: Result<Reply, RelayError>,
-) -> Result<(), CoreError> {
-    let key = reader_key(relay, target);
-    let Some(mut reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else {
-        return Ok(());
+/// Where and until when a relay keeps what was deposited.
+fn stored(reply: Result<Reply, RelayError>, pending: &Pending) -> Option<(QueueId, ItemId, u64)> {
+    let (Ok(Reply::Deposited(deposited)), Some((queue, item))) = (reply, pending.item) else {
+        return None;
     };
+    let stored = deposited.outcomes.into_iter().next().and_then(Result::ok)?;
+    Some((queue, item, stored.statement.expires_at_ms))
+}
+
+fn checked(
+    ctx: &mut Ctx<'_>,
+    relay: RelayNo,
+    command: u64,
+    reply: Result<Reply, RelayError>,
+) -> Result<(), CoreError> {
     match reply {
-        Ok(Reply::Registered(registered)) => {
-            reader.registered = Some(registered.epoch);
-            rows::put(ctx.kv, Table::Relays, &key, &reader)?;
-            subscribe(ctx, relay, &reader)
+        Ok(Reply::Status(status)) if status.used_percent >= 100 => {
+            let error =
+                ApiError::new(ErrorCode::RelayFull, "the relay was added but has no room now")
+                    .hint("ask its operator for more space, or add another relay too");
+            ctx.effects.push(Effect::Reply { id: command, result: Err(error) });
         }
-        Ok(_) => Ok(()),
-        Err(error) => refused(ctx, relay, &error),
-    }
-}
-
-pub(super) fn subscribed(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    target: Target,
-    reply: Result<Reply, RelayError>,
-) -> Result<(), CoreError> {
-    let Err(error) = reply else { return Ok(()) };
-    if error == RelayError::UnknownReader {
-        let key = reader_key(relay, target);
-        if let Some(mut reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)?
-            && reader.registered.take().is_some()
-        {
-            rows::put(ctx.kv, Table::Relays, &key, &reader)?;
-            return register(ctx, relay, &reader);
+        Ok(_) => {
+            if let Some(row) = row(ctx.kv, relay)? {
+                let info = info(ctx.live.health.get(&relay), &row);
+                crate::core::reply(ctx, command, &info);
+            }
         }
-    }
-    refused(ctx, relay, &error)
-}
-
-pub(super) fn slots(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    target: Target,
-    reply: Result<Reply, RelayError>,
-) -> Result<(), CoreError> {
-    let Ok(Reply::Slots(page)) = reply else { return Ok(()) };
-    let last = page.slots.last().map(|slot| slot.id);
-    for slot in page.slots {
-        slot_value(ctx, target, &slot.value)?;
-    }
-    if let (true, Some(last)) = (page.more, last)
-        && let Some(reader) =
-            rows::get::<ReaderRow>(ctx.kv, Table::Relays, &reader_key(relay, target))?
-    {
-        return read(
-            ctx,
-            relay,
-            &reader,
-            Ask::Slots(target),
-            ReadOp::GetSlots { after: Some(last) },
-        );
+        Err(error) => check_failed(ctx, command, &error.to_string()),
     }
     Ok(())
-}
-
-/// A slot holds what a device says to all in a conversation. It is checked like any envelope, so
-/// the slot's own signature adds nothing here.
-pub(super) fn slot_value(ctx: &mut Ctx<'_>, target: Target, value: &[u8]) -> Result<(), CoreError> {
-    match target {
-        Target::Channel(..) => {
-            let result = ctx.attempt(|ctx| inbox::envelope(ctx, None, value));
-            inbox::tolerate(result)
-        }
-        Target::Inbox | Target::Invite(_) => Ok(()),
-    }
-}
-
-/// Something was pushed.
-pub(crate) fn push(
-    ctx: &mut Ctx<'_>,
-    key: &PeerKey,
-    queue: &QueueId,
-    push: Push,
-) -> Result<(), CoreError> {
-    let Some((relay, _)) = find(ctx.kv, key)? else { return Ok(()) };
-    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let Some(target) = session.queues.get(queue).copied() else { return Ok(()) };
-    match push {
-        Push::Items { items, .. } => {
-            let through = items.last().map(|item| item.seq);
-            ctx.live.fetched_ms = ctx.now_ms;
-            for item in items {
-                let result = ctx.attempt(|ctx| match target {
-                    Target::Channel(..) => inbox::envelope(ctx, None, &item.payload),
-                    Target::Inbox | Target::Invite(_) => parcels::receive(ctx, None, &item.payload),
-                });
-                inbox::tolerate(result)?;
-            }
-            let Some(through) = through else { return Ok(()) };
-            acknowledge(ctx, relay, target, through)
-        }
-        Push::Slots { slots, .. } => {
-            slots.iter().try_for_each(|slot| slot_value(ctx, target, &slot.value))
-        }
-        Push::Ended { reason, .. } => subscribed(ctx, relay, target, Err(reason)),
-    }
-}
-
-pub(super) fn acknowledge(
-    ctx: &mut Ctx<'_>,
-    relay: RelayNo,
-    target: Target,
-    through: u64,
-) -> Result<(), CoreError> {
-    let key = reader_key(relay, target);
-    // A reader given up while its items were handled (a used invite) has no cursor any more.
-    let Some(reader) = rows::get::<ReaderRow>(ctx.kv, Table::Relays, &key)? else { return Ok(()) };
-    let Some(session) = ctx.live.sessions.get(&relay) else { return Ok(()) };
-    let queue = reader.keys().id();
-    let op = ReadOp::Acknowledge { epoch: session.epoch, through };
-    let request = session.binding.read(queue, &ReaderKey::from_seed(&reader.reader), op);
-    ask(ctx, relay, Ask::Forget, request)
 }

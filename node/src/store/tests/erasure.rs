@@ -1,7 +1,7 @@
 //! What was deleted opens for nobody, wherever the work was cut.
 
 use super::{
-    attack::{Place, Recorded, attack},
+    attack::{Place, Recorded, Tries, attack},
     *,
 };
 
@@ -74,16 +74,34 @@ fn what_was_deleted_or_replaced_does_not_open() {
     let gone = |opened: &[(Place, Vec<u8>)]| {
         GONE.iter().filter(|row| opened.contains(&(place(**row), body(**row)))).count()
     };
-    assert_eq!(gone(&attack(&recorded, &store, &disk, true)), GONE.len());
+    assert_eq!(gone(&attack(&recorded, &store, &disk, Tries::All)), GONE.len());
     store.erase_all().unwrap();
     recorded.note(&store);
-    check_gone(&attack(&recorded, &store, &disk, true), "after");
+    check_gone(&attack(&recorded, &store, &disk, Tries::All), "after");
     check_live(&store, "after");
     // It is the overwriting that does it: redb left the ciphertexts where they were, and with the
     // erasure file of before they would open again.
     let found = recorded.found_in(&disk.store.lock().now);
     assert!(GONE.iter().any(|row| found.contains(&place(*row))), "redb overwrites by itself");
-    assert_eq!(gone(&recorded.attack(&store.shared.sealer, &kept, true)), GONE.len());
+    assert_eq!(gone(&recorded.attack(&store.shared.sealer, &kept, Tries::All)), GONE.len());
+}
+
+#[test]
+fn what_was_only_replaced_does_not_open_either() {
+    let disk = Sim::default();
+    let mut recorded = Recorded::default();
+    let store = disk.create();
+    store.write(put(Table::Mls, b"ratchet", b"old secret")).unwrap();
+    store.erase_all().unwrap();
+    recorded.note(&store);
+    store.write(put(Table::Mls, b"ratchet", b"new secret")).unwrap();
+    assert!(store.has_stale(), "nothing was removed, yet something is to be forgotten");
+    store.erase_all().unwrap();
+    recorded.note(&store);
+    let opened = attack(&recorded, &store, &disk, Tries::All);
+    let secrets: Vec<_> = opened.iter().filter(|((table, _), _)| *table == "mls").collect();
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(secrets[0].1, b"new secret");
 }
 
 #[test]
@@ -135,7 +153,7 @@ fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
             store.erase_all().unwrap();
             recorded.note(&store);
             check_live(&store, &seed);
-            check_gone(&attack(&recorded, &store, &disk, false), &seed);
+            check_gone(&attack(&recorded, &store, &disk, Tries::OwnPlace), &seed);
             // And once more, over a start.
             drop(store);
             check_live(&disk.open().unwrap(), &seed);
@@ -160,7 +178,7 @@ fn a_full_disk_delays_erasing_and_harms_nothing() {
     store.erase_all().unwrap();
     recorded.note(&store);
     check_live(&store, "roomy");
-    check_gone(&attack(&recorded, &store, &disk, true), "roomy");
+    check_gone(&attack(&recorded, &store, &disk, Tries::All), "roomy");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod attack;
 mod disk;
 mod erasure;
+mod story;
 
 use std::collections::BTreeMap;
 
@@ -142,12 +143,18 @@ fn what_can_be_wrong_when_opening_is_told_apart() {
     drop(store);
     let other = ProfileKey::from_bytes([8; KEY_BYTES]);
     assert!(matches!(Store::open(&path, &other), Err(StoreError::WrongKey)));
-    let database = Database::open(&path).unwrap();
-    let txn = database.begin_write().unwrap();
-    txn.open_table(HEADER).unwrap().insert("schema", 2u32.to_le_bytes().as_slice()).unwrap();
-    txn.commit().unwrap();
-    drop(database);
-    assert!(matches!(Store::open(&path, &key()), Err(StoreError::TooNew { found: 2 })));
+    let says = |schema: u32| {
+        let database = Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        let bytes = schema.to_le_bytes();
+        txn.open_table(HEADER).unwrap().insert("schema", bytes.as_slice()).unwrap();
+        txn.commit().unwrap();
+        drop(database);
+        Store::open(&path, &key()).map(|_| ()).unwrap_err()
+    };
+    let newer = SCHEMA + 1;
+    assert!(matches!(says(newer), StoreError::TooNew { found } if found == newer));
+    assert!(matches!(says(1), StoreError::TooOld { found: 1 }));
     for bad in [[0u8, 0, 0, 0].as_slice(), b"", b"long schema"] {
         let database = Database::open(&path).unwrap();
         let txn = database.begin_write().unwrap();

@@ -132,6 +132,67 @@ fn from_a_fork_on_nothing_counts_whichever_side_came_first() {
 }
 
 #[test]
+fn nobody_follows_what_comes_after_a_fork() {
+    let mut devices = devices(&[1, 2]);
+    let before = devices[0].text(5, "before");
+    let common = devices[0].written.clone();
+    let mut copy = self::devices(&[1, 2]).remove(0);
+    copy.receive(&common);
+    copy.rng = ChaCha20Rng::from_seed([99; 32]);
+    let last = devices[0].text(6, "one");
+    // It names nothing that it comes after, so it would wait for nothing.
+    devices[0].raw(7, Op::Delete { target: before });
+    copy.text(6, "another");
+    let ours = devices[0].written[common.len()..].to_vec();
+    let ben = &mut devices[1];
+    ben.receive(&common);
+    ben.store.accept(&ours[0]);
+    assert_eq!(ben.store.accept(&copy.written[0]).outcome, Outcome::Contested);
+    // The log goes on, but has no place in the order from the fork on.
+    assert_eq!(ben.store.accept(&ours[1]).outcome, Outcome::New);
+    assert_eq!(ben.store.texts(), ["Text(\"before\")"]);
+    ben.text(20, "an answer");
+    let (answer, _) = ben.written.last().unwrap();
+    assert_eq!(answer.verify(&CONVERSATION).unwrap().header().after, Some(last));
+}
+
+#[test]
+fn an_entry_that_follows_another_past_is_contested() {
+    let mut devices = devices(&[1, 2]);
+    devices[0].text(5, "before");
+    let common = devices[0].written.clone();
+    let mut copy = self::devices(&[1, 2]).remove(0);
+    copy.receive(&common);
+    copy.rng = ChaCha20Rng::from_seed([99; 32]);
+    devices[0].text(6, "one");
+    copy.text(6, "another");
+    copy.text(7, "on top of it");
+    let one = devices[0].written[common.len()].clone();
+    let ben = &mut devices[1].store;
+    common.iter().for_each(|item| drop(ben.accept(item)));
+    ben.accept(&one);
+    // It has the expected number, and stands on what is not there.
+    assert_eq!(ben.accept(&copy.written[1]).outcome, Outcome::Contested);
+    assert_eq!(ben.texts(), ["Text(\"before\")"]);
+}
+
+#[test]
+fn a_body_that_a_sibling_erased_before_it_came_is_never_stored() {
+    let mut devices = devices(&[1, 1, 2]);
+    let id = devices[0].text(5, "secret");
+    let message = devices[0].written.clone();
+    devices[1].receive(&message);
+    devices[1].append(6, Draft::Delete { target: id }).unwrap();
+    let deletion = devices[1].written.clone();
+    let ben = &mut devices[2].store;
+    deletion.iter().for_each(|item| drop(ben.accept(item)));
+    let text = message.last().unwrap();
+    message[..message.len() - 1].iter().for_each(|item| drop(ben.accept(item)));
+    assert_eq!(ben.accept(text).body, BodyOutcome::Erased);
+    assert!(ben.kv.rows().all(|(table, ..)| table != Table::Bodies));
+}
+
+#[test]
 fn entries_wait_for_governance_and_are_judged_again() {
     let mut devices = devices(&[1, 2]);
     devices[0].text(5, "first");

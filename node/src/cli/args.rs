@@ -210,6 +210,13 @@ Examples:
   kith --json events --after 1042")]
     Events(EventsArgs),
 
+    /// Groups: found one, change who is in it
+    Group {
+        /// What to do
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+
     /// Relays that keep messages for people who are away
     Relay {
         /// What to do with them
@@ -482,6 +489,53 @@ pub struct EventsArgs {
     /// The cursor of the last event already seen
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<u64>,
+}
+
+/// `group …`
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Found a group with some of your contacts
+    #[command(after_help = "\
+They are in it at once, whether they are online or not. The group uses your relays.
+
+Example:
+  kith group new 'Hiking' Ben Cleo")]
+    New {
+        /// Its name
+        name: String,
+        /// Whom to add
+        #[arg(required = true, value_name = "CONTACT")]
+        contacts: Vec<String>,
+    },
+    /// Add contacts to a group you own
+    Add {
+        /// The group
+        group: String,
+        /// Whom to add
+        #[arg(required = true, value_name = "CONTACT")]
+        contacts: Vec<String>,
+    },
+    /// Take somebody out of a group you own: nothing written from now on can be read there
+    Remove {
+        /// The group
+        group: String,
+        /// Whom
+        contact: String,
+    },
+    /// Leave a group
+    Leave {
+        /// The group
+        group: String,
+    },
+    /// Give a group you own another name
+    Rename {
+        /// The group
+        group: String,
+        /// Its new name
+        name: String,
+    },
+    /// List groups
+    Ls,
 }
 
 /// `relay …`

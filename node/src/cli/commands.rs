@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     args::{
-        AcceptArgs, Command, Global, LogArgs, RelayCommand, SendArgs, TextArgs, VerifyArgs,
+        AcceptArgs, Command, Global, GroupCommand, LogArgs, RelayCommand, SendArgs, TextArgs, VerifyArgs,
         WaitArgs,
     },
     backend::{Device, reach, reach_running},
@@ -106,6 +106,7 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
             let device = reach_running(global, "following events").await?;
             events(&device, args.after, out).await
         }
+        Command::Group { command } => group(global, command, out).await,
         Command::Relay { command } => relay(global, command, out).await,
         Command::Verify(args) => verify(&reach(global).await?, args, out).await,
         Command::Name(args) => {
@@ -347,6 +348,28 @@ async fn events(device: &Device, after: Option<u64>, out: &mut Output) -> Result
         out.result(&event, || human::event(&event))?;
     }
     Err(ended().into())
+}
+
+async fn group(global: &Global, command: GroupCommand, out: &mut Output) -> Result<(), Stop> {
+    let request = match command {
+        GroupCommand::Ls => {
+            let mut chats: Vec<Chat> = get(global, Request::Chats {}).await?;
+            chats.retain(|chat| chat.kind == ChatKind::Group);
+            out.results(&chats, || human::groups(&chats))?;
+            if chats.is_empty() {
+                out.tip("no groups yet: kith group new NAME CONTACT…");
+            }
+            return Ok(());
+        }
+        GroupCommand::New { name, contacts } => Request::GroupNew { name, contacts },
+        GroupCommand::Add { group, contacts } => Request::GroupAdd { group, contacts },
+        GroupCommand::Remove { group, contact } => Request::GroupRemove { group, contact },
+        GroupCommand::Leave { group } => Request::GroupLeave { group },
+        GroupCommand::Rename { group, name } => Request::GroupRename { group, name },
+    };
+    let chat: Chat = get(global, request).await?;
+    out.result(&chat, || human::groups(std::slice::from_ref(&chat)))?;
+    Ok(())
 }
 
 async fn relay(global: &Global, command: RelayCommand, out: &mut Output) -> Result<(), Stop> {

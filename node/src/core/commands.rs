@@ -1,10 +1,10 @@
 //! Commands of local programs: names are resolved, work is done elsewhere, answers are given here.
 
 use super::{
-    CoreError, Ctx, address, channels, chat,
+    CoreError, Ctx, address, channels, chat, groups,
     history::{ConvNo, Draft, History},
     parcels, people, receipts, relays, reply,
-    rows::RelayNo,
+    rows::{ContactRow, RelayNo},
     views::{self, View},
 };
 use crate::{
@@ -62,6 +62,31 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         Request::MarkRead { chat, upto } => mark_read(ctx, id, &chat, upto.as_deref())?,
         Request::RelayAdd { addr, check } => relay_add(ctx, id, &addr, check)?,
         Request::RelayRemove { relay } => relay_remove(ctx, id, &relay)?,
+        Request::GroupNew { name, contacts } => {
+            let contacts = found(ctx, &contacts)?;
+            let chat = groups::new(ctx, &name, &contacts)?;
+            reply(ctx, id, &chat);
+        }
+        Request::GroupAdd { group, contacts } => {
+            let (number, contacts) = (view(ctx).chat(&group)?, found(ctx, &contacts)?);
+            let chat = groups::add(ctx, number, &contacts)?;
+            reply(ctx, id, &chat);
+        }
+        Request::GroupRemove { group, contact } => {
+            let (number, (_, contact)) = (view(ctx).chat(&group)?, view(ctx).contact(&contact)?);
+            let chat = groups::remove(ctx, number, &contact)?;
+            reply(ctx, id, &chat);
+        }
+        Request::GroupLeave { group } => {
+            let number = view(ctx).chat(&group)?;
+            let chat = groups::leave(ctx, number)?;
+            reply(ctx, id, &chat);
+        }
+        Request::GroupRename { group, name } => {
+            let number = view(ctx).chat(&group)?;
+            let chat = groups::rename(ctx, number, &name)?;
+            reply(ctx, id, &chat);
+        }
         Request::Name { contact, nickname } => name(ctx, id, &contact, &nickname)?,
         Request::Verify { contact, mark } => verify(ctx, id, &contact, mark)?,
         other => {
@@ -70,6 +95,18 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         }
     }
     Ok(())
+}
+
+/// Contacts by name, each once.
+fn found(ctx: &Ctx<'_>, given: &[String]) -> Result<Vec<ContactRow>, CoreError> {
+    let mut contacts: Vec<ContactRow> = Vec::new();
+    for name in given {
+        let (_, contact) = view(ctx).contact(name)?;
+        if !contacts.iter().any(|other| other.user == contact.user) {
+            contacts.push(contact);
+        }
+    }
+    Ok(contacts)
 }
 
 fn view<'a>(ctx: &'a Ctx<'_>) -> View<'a> {

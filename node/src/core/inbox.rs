@@ -8,8 +8,6 @@
 //!                  └─▶ commit, request ─▶ channels
 //! ```
 
-use std::collections::BTreeSet;
-
 use kith_crdt::{
     body::Body,
     entry::{SignedEntry, Verified},
@@ -176,21 +174,27 @@ pub(crate) fn accept_all(
     conversation: ConvNo,
     entries: Vec<(Verified, Option<Body>)>,
 ) -> Result<(), CoreError> {
-    let logs: BTreeSet<LogId> = entries.iter().map(|(entry, _)| entry.place().log).collect();
-    let mut admitted = BTreeSet::new();
-    for log in logs {
-        let of_log = entries.iter().filter(|(entry, _)| entry.place().log == log);
-        if channels::admits(ctx, conversation, &log, of_log.map(|(entry, _)| &entry.header().op))? {
-            admitted.insert(log);
+    // Log by log, as they came: who is let in by one log may vouch for the device of the next.
+    let mut logs: Vec<LogId> = Vec::new();
+    for (entry, _) in &entries {
+        if !logs.contains(&entry.place().log) {
+            logs.push(entry.place().log);
         }
     }
-    for (entry, body) in entries {
-        let result = if admitted.contains(&entry.place().log) {
-            ctx.attempt(|ctx| accept(ctx, conversation, &entry, body))
-        } else {
-            Err(CoreError::Refused("an entry of a device nobody vouches for"))
-        };
-        tolerate(result)?;
+    let mut entries = entries;
+    for log in logs {
+        let (of_log, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(entry, _)| entry.place().log == log);
+        entries = others;
+        let ops = of_log.iter().map(|(entry, _)| &entry.header().op);
+        if !channels::admits(ctx, conversation, &log, ops)? {
+            tracing::debug!("entries of a device nobody vouches for are dropped");
+            continue;
+        }
+        for (entry, body) in of_log {
+            let result = ctx.attempt(|ctx| accept(ctx, conversation, &entry, body));
+            tolerate(result)?;
+        }
     }
     Ok(())
 }

@@ -127,6 +127,16 @@ pub(crate) fn befriend(
     Ok((number, row))
 }
 
+/// `Index` `"name/" user`: the name that a device of the user says.
+fn name_index(user: &UserId) -> Vec<u8> {
+    rows::key(&[b"name/", &user.0])
+}
+
+/// The name a user chose, contact or not, as far as we heard of it.
+pub(crate) fn own_name(kv: &dyn KvRead, user: &UserId) -> Result<Option<String>, KvError> {
+    rows::get(kv, Table::Index, &name_index(user))
+}
+
 /// A device by number.
 pub(crate) fn device(kv: &dyn KvRead, number: PeerNo) -> Result<Option<DeviceRow>, KvError> {
     rows::get(kv, Table::Devices, &number.0.to_be_bytes())
@@ -192,6 +202,7 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
     rows::put(ctx.kv, Table::Devices, &number.0.to_be_bytes(), &row)?;
     rows::put(ctx.kv, Table::Index, &device_index(&record.device), &number)?;
     rows::put(ctx.kv, Table::Index, &peer_index(&record.transport), &number)?;
+    rows::put(ctx.kv, Table::Index, &name_index(&record.user), &record.name)?;
     if let Some((contact, mut row)) = find_contact(ctx.kv, &record.user)? {
         if row.own_name != record.name {
             row.own_name = record.name.clone();

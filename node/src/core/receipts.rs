@@ -22,6 +22,7 @@ use super::{
     CoreError, Ctx, channels, chat,
     envelope::Inner,
     history::{ConvNo, History},
+    introductions,
     io::PeerKey,
     live::{Live, Timer},
     outbox, parcels, people, relays,
@@ -480,6 +481,7 @@ pub(crate) fn receive(
     }
     if before.is_none() {
         parcels::arrived(ctx, &id, &receipt.device)?;
+        introductions::arrived(ctx, conversation, number)?;
     }
     let after = ReceiptRow {
         sequence: receipt.sequence,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     CoreError, Ctx, address, channels,
-    channels::ChannelRow,
+    channels::{ChannelRow, Kind},
     events,
     history::{ConvNo, History, HistoryError, MessageRow},
     live::{Live, Timer},
@@ -167,28 +167,32 @@ impl View<'_> {
             Ok((_, row)) => self.history().conversation(&row.conversation)?.ok_or_else(|| {
                 ApiError::new(ErrorCode::UnknownChat, format_args!("no chat with {given:?} yet"))
             }),
-            Err(error) if error.code == ErrorCode::UnknownContact => self.chat_by_prefix(given),
+            Err(error) if error.code == ErrorCode::UnknownContact => self.chat_by_name(given),
             Err(error) => Err(error),
         }
     }
 
-    fn chat_by_prefix(&self, given: &str) -> Result<ConvNo, ApiError> {
-        let mut found = Vec::new();
-        if is_prefix(given) {
-            for (number, row) in channels::all(self.kv)? {
-                if row.conversation.to_string().starts_with(given) {
-                    found.push((number, row));
-                }
+    /// A group by its name, or any chat by a prefix of its id.
+    fn chat_by_name(&self, given: &str) -> Result<ConvNo, ApiError> {
+        let wanted = given.trim().to_lowercase();
+        let (mut named, mut prefixed) = (Vec::new(), Vec::new());
+        for (number, row) in channels::all(self.kv)? {
+            let group = channels::group(self.kv, number)?;
+            if group.is_some_and(|group| group.name.to_lowercase() == wanted) {
+                named.push((number, row));
+            } else if is_prefix(given) && row.conversation.to_string().starts_with(given) {
+                prefixed.push((number, row));
             }
         }
+        let found = if named.is_empty() { prefixed } else { named };
         match found.as_slice() {
             [(number, _)] => Ok(*number),
             [] => Err(ApiError::new(ErrorCode::UnknownChat, format_args!("no chat {given:?}"))
                 .hint("`kith chats` lists them; names and the first digits of an id both work")),
             several => {
                 let mut candidates = Vec::new();
-                for (_, row) in several {
-                    let name = self.user_name(&row.user)?;
+                for (number, row) in several {
+                    let name = self.chat_row(*number, row)?.name;
                     candidates.push(Candidate { id: row.conversation.to_string(), name });
                 }
                 Err(ApiError::ambiguous(given, candidates))
@@ -233,8 +237,10 @@ impl View<'_> {
         if *user == self.me.user {
             return Ok(self.me.name.clone());
         }
-        let contact = people::find_contact(self.kv, user)?;
-        Ok(contact.map_or_else(|| user.short(), |(_, row)| row.name().to_owned()))
+        if let Some((_, contact)) = people::find_contact(self.kv, user)? {
+            return Ok(contact.name().to_owned());
+        }
+        Ok(people::own_name(self.kv, user)?.unwrap_or_else(|| user.short()))
     }
 
     // ---- messages -----------------------------------------------------------------------
@@ -396,7 +402,11 @@ impl View<'_> {
         let mut chats = Vec::new();
         for (number, row) in channels::all(self.kv)? {
             // An accepted invite without its answer is no chat yet.
-            if people::find_contact(self.kv, &row.user)?.is_some() {
+            let there = match row.kind {
+                Kind::Direct(user) => people::find_contact(self.kv, &user)?.is_some(),
+                Kind::Group => channels::group(self.kv, number)?.is_some(),
+            };
+            if there {
                 let newest = self.newest(number)?.map(|row| row.view.order.eff_ms);
                 chats.push((newest, self.chat_row(number, &row)?));
             }
@@ -407,15 +417,24 @@ impl View<'_> {
 
     fn chat_row(&self, number: ConvNo, row: &ChannelRow) -> Result<Chat, ApiError> {
         let counts = self.history().counts(number).map_err(of_history)?;
+        let (kind, name, users) = match row.kind {
+            Kind::Direct(user) => {
+                (ChatKind::Direct, self.user_name(&user)?, vec![self.me.user, user])
+            }
+            Kind::Group => {
+                let group = channels::group(self.kv, number)?.unwrap_or_default();
+                (ChatKind::Group, group.name, group.members)
+            }
+        };
         let mut members = Vec::new();
-        for user in [&self.me.user, &row.user] {
+        for user in &users {
             members.push(Member { user: user.to_string(), name: self.user_name(user)? });
         }
         members.sort_by(|a, b| a.user.cmp(&b.user));
         Ok(Chat {
             id: row.conversation.to_string(),
-            name: self.user_name(&row.user)?,
-            kind: ChatKind::Direct,
+            name,
+            kind,
             members,
             unread: counts.unread,
             count: counts.messages,

@@ -40,3 +40,9 @@ pub const WELCOME_BYTES_MAX: usize = 64 * 1024;
 pub const ROUTING_BYTES_MAX: usize = 1024;
 /// Bytes of a reply to a request.
 pub const REPLY_BYTES_MAX: usize = 128 * 1024;
+/// Governance entries of an introduction; what is beyond is asked for.
+pub const INTRODUCTION_ENTRIES_MAX: usize = 256;
+/// Device records of an introduction; others come by themselves.
+pub const INTRODUCTION_RECORDS_MAX: usize = 64;
+/// A whole introduction: with its seal it fits what relays take.
+pub const INTRODUCTION_BYTES_MAX: usize = 224 * 1024;

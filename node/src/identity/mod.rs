@@ -8,6 +8,7 @@
 
 pub mod device;
 pub mod handshake;
+pub mod introduction;
 pub mod invite;
 pub mod limits;
 pub mod record;

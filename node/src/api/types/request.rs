@@ -127,6 +127,39 @@ pub enum Request {
         /// Empty: back to the name the contact chose.
         nickname: String,
     },
+    /// Founds a group: its [`Chat`].
+    GroupNew {
+        /// Its name.
+        name: String,
+        /// Whom to add.
+        contacts: Vec<String>,
+    },
+    /// Adds contacts to a group: its [`Chat`].
+    GroupAdd {
+        /// Which.
+        group: String,
+        /// Whom.
+        contacts: Vec<String>,
+    },
+    /// Takes a contact out of a group: its [`Chat`].
+    GroupRemove {
+        /// Which.
+        group: String,
+        /// Whom.
+        contact: String,
+    },
+    /// Leaves a group: its last [`Chat`].
+    GroupLeave {
+        /// Which.
+        group: String,
+    },
+    /// Gives a group another name: its [`Chat`].
+    GroupRename {
+        /// Which.
+        group: String,
+        /// The new name.
+        name: String,
+    },
     /// Marks a chat as read: [`Chat`].
     MarkRead {
         /// Which.
@@ -160,6 +193,11 @@ impl Request {
         "relay_remove",
         "verify",
         "name",
+        "group_new",
+        "group_add",
+        "group_remove",
+        "group_leave",
+        "group_rename",
         "mark_read",
     ];
 }
@@ -186,6 +224,11 @@ mod tests {
             "events" => json!({"after": 0}),
             "name" => json!({"contact": "Ana", "nickname": "A"}),
             "mark_read" => json!({"chat": "Ana"}),
+            "group_new" => json!({"name": "trip", "contacts": ["Ana"]}),
+            "group_add" => json!({"group": "trip", "contacts": ["Ana"]}),
+            "group_remove" => json!({"group": "trip", "contact": "Ana"}),
+            "group_leave" => json!({"group": "trip"}),
+            "group_rename" => json!({"group": "trip", "name": "journey"}),
             _ => json!({}),
         };
         for method in Request::METHODS {

@@ -9,10 +9,10 @@ use kith_crdt::{
     entry::SignedEntry,
     gov::{GovOp, Governance},
     header::Op,
-    id::{ConversationId, EntryId, LogId, LogKind, Place},
+    id::{ConversationId, EntryId, LogId, LogKind, Place, UserId},
 };
 
-use super::{nodes, note_devices, put, recover, row, upkeep};
+use super::{group, nodes, note_devices, put, recover, routes, row, upkeep};
 use crate::{
     api::error::ApiError,
     core::{
@@ -24,7 +24,7 @@ use crate::{
     limits,
 };
 
-pub(super) fn append_governance(
+pub(crate) fn append_governance(
     ctx: &mut Ctx<'_>,
     number: ConvNo,
     op: GovOp,
@@ -187,7 +187,7 @@ pub(crate) fn admits<'a>(
     ctx: &mut Ctx<'_>,
     number: ConvNo,
     log: &LogId,
-    mut ops: impl Iterator<Item = &'a Op>,
+    ops: impl Iterator<Item = &'a Op>,
 ) -> Result<bool, CoreError> {
     let history = History::new(ctx.kv);
     let twin = LogId { kind: LogKind::Gov, ..*log };
@@ -197,15 +197,24 @@ pub(crate) fn admits<'a>(
     {
         return Ok(true);
     }
+    let ops: Vec<GovOp> = ops
+        .filter_map(|op| if let Op::Gov(bytes) = op { GovOp::decode(bytes).ok() } else { None })
+        .collect();
     with_governance(ctx, number, |governance| {
-        let introduced = |op: &Op| {
-            let Op::Gov(bytes) = op else { return false };
-            let Ok(GovOp::AddDevice(added)) = GovOp::decode(bytes) else { return false };
+        let conversation = Some(governance.conversation());
+        // Of a group we know nothing yet its genesis comes with these.
+        let founds = |user: &UserId| {
+            let begins = |op: &GovOp| matches!(op, GovOp::Genesis(genesis)
+                if genesis.users.contains(user) && genesis.conversation() == conversation);
+            ops.iter().any(begins)
+        };
+        let introduces = |op: &GovOp| {
+            let GovOp::AddDevice(added) = op else { return false };
             added.device == log.device
-                && governance.names(&added.user)
+                && (governance.names(&added.user) || founds(&added.user))
                 && verify_chain(&added.user, &added.device, &added.chain).is_ok()
         };
-        Ok(governance.user_of(&log.device).is_some() || ops.any(introduced))
+        Ok(governance.user_of(&log.device).is_some() || ops.iter().any(introduces))
     })
 }
 
@@ -214,10 +223,15 @@ pub(crate) fn admits<'a>(
 pub(crate) fn governed(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
     let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
     note_devices(ctx, &mut channel)?;
+    let rerouted = routes::name_relays(ctx, &mut channel)?;
     let moved = nodes::recount(ctx, &mut channel)?;
     let now_ms = ctx.now_ms;
     upkeep::at(ctx, &mut channel, now_ms)?;
     put(ctx, &channel)?;
+    group::note(ctx, &channel)?;
+    if rerouted {
+        routes::listen(ctx, number, &channel)?;
+    }
     if moved {
         nodes::moved(ctx, &channel)?;
     }

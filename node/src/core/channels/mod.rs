@@ -7,6 +7,8 @@
 //!          [3][conversation][digest]    a commit or letter that waits for another node
 //!          [4][time][conversation]      when a conversation is looked after next
 //!          [5][conversation][device]    what another device asked of whoever commits
+//!          [6][conversation]            what a group looks like
+//! Index    "with/" device conversation  the conversations a device belongs to
 //! Outbox   [5][conversation][what]      commits and requests that travel
 //! Index    "tag/" tag                   the conversation envelopes with this tag belong to
 //! ```
@@ -17,6 +19,7 @@
 
 mod commits;
 mod governance;
+mod group;
 mod nodes;
 mod policy;
 mod realise;
@@ -30,6 +33,8 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use kith_crdt::{
     gov::{AddDevice, Genesis, GovOp},
     id::{ConversationId, DeviceId, NodeId, UserId},
@@ -40,8 +45,9 @@ use zeroize::Zeroize;
 pub use self::nodes::{InForce, Invitation, in_force, invitation};
 pub(crate) use self::{
     commits::{Arrived, receive as commit},
+    group::{GroupRow, group},
     governance::{
-        Governances, accept_governance, admits, governed, heads, learn, own_governance,
+        Governances, accept_governance, admits, append_governance, governed, heads, learn, own_governance,
         with_governance,
     },
     nodes::{acknowledged, heard_under, secret_of},
@@ -49,10 +55,10 @@ pub(crate) use self::{
     request::receive as requested,
     routes::{announce_record, relays_of, reroute},
     travel::{catch_up, deposited, pump as travel, relay_lost, untold},
-    tree::{found, join},
+    tree::{enter, found, found_alone, join},
     upkeep::{due as upkeep_due, resume},
 };
-use self::{governance::append_governance, request::Asked, routes::listen};
+use self::{request::Asked, routes::listen};
 use super::{
     CoreError, Ctx, chat,
     envelope::{Inner, Routing, Tag},
@@ -61,7 +67,7 @@ use super::{
     history::ConvNo,
     io::{Effect, PeerKey},
     people,
-    rows::{self, PeerNo},
+    rows::{self, PeerNo, RelayNo},
 };
 use crate::kv::{KvError, KvRead, Table};
 
@@ -71,6 +77,7 @@ const COMMIT: u8 = 2;
 const WAITING: u8 = 3;
 const UPKEEP: u8 = 4;
 const REQUEST: u8 = 5;
+const GROUP: u8 = 6;
 
 /// `Channels` `[0][conversation]`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -79,8 +86,10 @@ pub(crate) struct ChannelRow {
     number: ConvNo,
     /// Which conversation.
     pub(crate) conversation: ConversationId,
-    /// The other user.
-    pub(crate) user: UserId,
+    /// Of whom.
+    pub(crate) kind: Kind,
+    /// Of a group: the relays that governance names.
+    relays: Vec<RelayNo>,
     /// The nodes of the MLS tree we hold, parents before children.
     nodes: Vec<NodeRow>,
     /// The node in force.
@@ -101,6 +110,15 @@ pub(crate) struct ChannelRow {
     waiting: recover::Waits,
     /// Something came that could not be opened.
     unopened: Option<recover::Unopened>,
+}
+
+/// What kind of conversation, and with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// Of two, with this user.
+    Direct(UserId),
+    /// Of those whom governance names.
+    Group,
 }
 
 /// A node of the MLS tree whose state we hold.
@@ -161,11 +179,12 @@ impl ChannelRow {
         self.number
     }
 
-    fn new(number: ConvNo, conversation: &ConversationId, user: &UserId) -> Self {
+    fn new(number: ConvNo, conversation: &ConversationId, kind: Kind) -> Self {
         Self {
             number,
             conversation: *conversation,
-            user: *user,
+            kind,
+            relays: Vec::new(),
             nodes: Vec::new(),
             tip: None,
             past: Vec::new(),
@@ -268,12 +287,35 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    put(ctx, &ChannelRow::new(number, conversation, user))?;
-    append_governance(ctx, number, GovOp::Genesis(Genesis::direct(ctx.me.user, *user)))?;
+    put(ctx, &ChannelRow::new(number, conversation, Kind::Direct(*user)))?;
+    begin_log(ctx, number, Genesis::direct(ctx.me.user, *user))?;
+    Ok(number)
+}
+
+/// Opens a group, which we found or are brought into. Nothing is written into it yet.
+pub(crate) fn open_group(
+    ctx: &mut Ctx<'_>,
+    conversation: &ConversationId,
+) -> Result<ConvNo, CoreError> {
+    let number = chat::number_of(ctx, conversation)?;
+    match row(ctx.kv, number)? {
+        None => put(ctx, &ChannelRow::new(number, conversation, Kind::Group))?,
+        Some(channel) if channel.kind == Kind::Group => {}
+        Some(_) => return Err(CoreError::Refused("a group with the name of a conversation of two")),
+    }
+    Ok(number)
+}
+
+/// Writes our first entries of a conversation: how it began, and that this device takes part.
+pub(crate) fn begin_log(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    genesis: Genesis,
+) -> Result<(), CoreError> {
+    append_governance(ctx, number, GovOp::Genesis(genesis))?;
     let add =
         AddDevice { user: ctx.me.user, device: ctx.me.device, chain: ctx.me.device_list.clone() };
-    append_governance(ctx, number, GovOp::AddDevice(add))?;
-    Ok(number)
+    append_governance(ctx, number, GovOp::AddDevice(add))
 }
 
 /// The other devices of a conversation, those that were revoked left out.
@@ -298,7 +340,7 @@ pub(crate) fn known_devices(kv: &dyn KvRead, number: ConvNo) -> Result<Vec<PeerN
 /// Notes which devices belong, after governance or what we know of devices changed.
 fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreError> {
     let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
-    channel.devices.clear();
+    let before: BTreeSet<PeerNo> = std::mem::take(&mut channel.devices).into_iter().collect();
     channel.unknown = 0;
     for device in live.keys().filter(|device| **device != ctx.me.device) {
         match people::find_device(ctx.kv, device)? {
@@ -306,17 +348,40 @@ fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreE
             None => channel.unknown += 1,
         }
     }
+    let after: BTreeSet<PeerNo> = channel.devices.iter().copied().collect();
+    let key = |device: &PeerNo| {
+        rows::key(&[&with_index(*device), &channel.number.0.to_be_bytes()])
+    };
+    for device in before.difference(&after) {
+        ctx.kv.delete(Table::Index, &key(device))?;
+    }
+    for device in after.difference(&before) {
+        ctx.kv.put(Table::Index, &key(device), &[])?;
+    }
     Ok(())
 }
 
 /// The conversations we share with a peer.
 pub(crate) fn shared_with(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<Vec<ConvNo>, CoreError> {
-    let Some((_, device)) = people::find_peer(ctx.kv, peer)? else { return Ok(Vec::new()) };
-    let Some((_, contact)) = people::find_contact(ctx.kv, &device.user)? else {
-        return Ok(Vec::new());
-    };
-    let number = chat::number_of(ctx, &contact.conversation)?;
-    Ok(if row(ctx.kv, number)?.is_some() { vec![number] } else { Vec::new() })
+    let Some((number, device)) = people::find_peer(ctx.kv, peer)? else { return Ok(Vec::new()) };
+    let mut shared = BTreeSet::new();
+    // Before governance names the device: what is carried with its user.
+    if let Some((_, contact)) = people::find_contact(ctx.kv, &device.user)? {
+        let number = chat::number_of(ctx, &contact.conversation)?;
+        shared.extend(row(ctx.kv, number)?.map(|_| number));
+    }
+    let prefix = with_index(number);
+    let end = rows::after_prefix(&prefix);
+    for (key, _) in ctx.kv.scan(Table::Index, &prefix, &end, false, usize::MAX)? {
+        let conversation = key.get(prefix.len()..).and_then(|bytes| bytes.try_into().ok());
+        shared.extend(conversation.map(|bytes| ConvNo(u32::from_be_bytes(bytes))));
+    }
+    Ok(shared.into_iter().collect())
+}
+
+/// `Index` `"with/" device conversation`: the conversations a device belongs to.
+fn with_index(device: PeerNo) -> Vec<u8> {
+    rows::key(&[b"with/", &device.0.to_be_bytes()])
 }
 
 /// Seals something for a conversation; `None` while nobody could open it.

@@ -382,8 +382,8 @@ pub fn invitation(
 pub struct InForce {
     /// Which conversation.
     pub conversation: ConversationId,
-    /// The other user.
-    pub user: UserId,
+    /// The other user, in a conversation of two.
+    pub user: Option<UserId>,
     /// The node in force.
     pub node: NodeId,
     /// How many commits lie above it.
@@ -401,7 +401,10 @@ pub fn in_force(kv: &dyn KvRead) -> Result<Vec<InForce>, KvError> {
         let tip = channel.tip()?;
         Some(InForce {
             conversation: channel.conversation,
-            user: channel.user,
+            user: match channel.kind {
+                Kind::Direct(user) => Some(user),
+                Kind::Group => None,
+            },
             node: tip.node,
             depth: tip.depth,
             routing: crate::identity::Secret32::from_bytes(tip.routing),

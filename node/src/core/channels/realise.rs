@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use kith_crdt::id::{DeviceId, EntryId};
 
 use super::{
-    ChannelRow,
+    ChannelRow, Kind,
     commits::{Arrived, adopted},
     governance::governance_since,
     nodes, policy,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::error::ApiError,
-    core::{CoreError, Ctx, envelope::Welcome, people},
+    core::{CoreError, Ctx, envelope::Welcome, introductions, people},
     limits,
     mls::{self, LeafKey, Member, Mls, commit::Committed},
 };
@@ -189,6 +189,13 @@ fn publish(
     channel.unopened = None;
     travel::commit(ctx, channel, &new, &arrived)?;
     adopted(ctx, channel, new, arrived, &added)?;
+    if channel.kind == Kind::Group {
+        // Those who were outside know neither the parent nor its routing secret.
+        let joining = requests.iter().filter(|request| request.why == Why::Join);
+        let outside = joining.map(|request| request.device);
+        let outside = outside.chain(others.iter().map(|(device, _)| *device));
+        introductions::due(ctx, channel.number, outside.collect::<Vec<_>>())?;
+    }
     for (device, leaf) in &added {
         request::settle(ctx, channel.number, device, Some(leaf))?;
     }

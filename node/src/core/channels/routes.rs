@@ -6,13 +6,13 @@
 use kith_crdt::id::ConversationId;
 use kith_relay::protocol::QueueKeys;
 
-use super::{ChannelRow, all, row};
+use super::{ChannelRow, Kind, all, row, with_governance};
 use crate::{
     core::{
-        CoreError, Ctx, chat,
+        CoreError, Ctx, address, chat,
         history::ConvNo,
         outbox, people, record,
-        relays::{self, Target},
+        relays::{self, Namer, Target},
         rows::RelayNo,
     },
     kv::{KvError, KvRead},
@@ -67,14 +67,31 @@ pub(super) fn listen(
     Ok(())
 }
 
-/// The relays that the other user's devices say they read at.
+/// Takes over which relays governance names for a group; says whether they are others than before.
+pub(super) fn name_relays(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<bool, CoreError> {
+    let addresses = with_governance(ctx, channel.number, |gov| Ok(gov.relays().to_vec()))?;
+    let named: Vec<_> = addresses.iter().filter_map(|text| address::split(text).ok()).collect();
+    let namer = Namer::Group(channel.number);
+    let relays = relays::name(ctx, namer, &channel.relays, &named)?;
+    let others = relays != channel.relays;
+    channel.relays = relays;
+    Ok(others)
+}
+
+/// The relays that the others say they read at: in a group those that governance names, or if it
+/// names none, and between two, those of the devices' records.
 fn theirs(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    if !channel.relays.is_empty() {
+        return Ok(channel.relays.clone());
+    }
+    let devices = match channel.kind {
+        Kind::Direct(user) => people::find_contact(kv, &user)?.map(|(_, row)| row.devices),
+        Kind::Group => Some(channel.devices.clone()),
+    };
     let mut relays = Vec::new();
-    if let Some((_, contact)) = people::find_contact(kv, &channel.user)? {
-        for device in contact.devices {
-            if let Some(device) = people::device(kv, device)? {
-                relays.extend(device.relays);
-            }
+    for device in devices.unwrap_or_default() {
+        if let Some(device) = people::device(kv, device)? {
+            relays.extend(device.relays);
         }
     }
     relays.truncate(limits::RELAYS_PER_CONTACT_MAX);
@@ -94,6 +111,9 @@ fn once(mut relays: Vec<RelayNo>) -> Vec<RelayNo> {
 /// Where letters of the conversation may lie for us: at all that are or were ours, and at all of
 /// the others'.
 fn read_at(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    if !channel.relays.is_empty() {
+        return Ok(channel.relays.clone());
+    }
     let mut relays = numbers(relays::own(kv)?);
     relays.extend(theirs(kv, channel)?);
     Ok(once(relays))
@@ -101,6 +121,9 @@ fn read_at(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvErro
 
 /// Where the other user surely reads: at its own relays, and at ours that we tell of.
 fn sure(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
+    if !channel.relays.is_empty() {
+        return ranked(kv, channel, channel.relays.clone());
+    }
     let mut relays = ranked(kv, channel, theirs(kv, channel)?)?;
     relays.extend(ranked(kv, channel, numbers(relays::inboxes(kv)?))?);
     Ok(once(relays))
@@ -129,7 +152,9 @@ fn ranked(
 /// last those we gave up, where whoever has not heard of that may still read.
 pub(crate) fn relays_of(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError> {
     let mut relays = sure(kv, channel)?;
-    relays.extend(numbers(relays::own(kv)?));
+    if channel.relays.is_empty() {
+        relays.extend(numbers(relays::own(kv)?));
+    }
     Ok(once(relays))
 }
 

@@ -69,7 +69,7 @@ impl Group {
         for at in 0..count {
             group.act(at, |ctx| {
                 let number = chat::number_of(ctx, &conversation)?;
-                put(ctx, &ChannelRow::new(number, &conversation, &ctx.me.user))?;
+                put(ctx, &ChannelRow::new(number, &conversation, Kind::Group))?;
                 append_governance(ctx, number, GovOp::Genesis(genesis.clone()))
             });
             records.push(group.act(at, |ctx| Ok(record::own(ctx)?.signed().encode())));
@@ -550,7 +550,7 @@ fn a_letter_opens_only_in_its_own_conversation() {
     let other = ConversationId([9; 32]);
     group.act(1, |ctx| {
         let number = chat::number_of(ctx, &other)?;
-        put(ctx, &ChannelRow::new(number, &other, &ctx.me.user))?;
+        put(ctx, &ChannelRow::new(number, &other, Kind::Group))?;
         assert!(!super::holds(ctx.kv, number, &tip)?);
         crate::core::inbox::letter(ctx, number, None, &tip, b"whatever")?;
         // It waits for a node of that name in its own conversation, and opens nothing.

@@ -220,7 +220,59 @@ pub(crate) fn join(
     Ok(number)
 }
 
-/// Adds a genesis node: envelopes under its routing secret are ours from now on.
+/// Founds a group with our own device alone; the others are added by commits.
+pub(crate) fn found_alone(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    let conversation = super::conversation_id(ctx.kv, number)?;
+    let heads = with_governance(ctx, number, |governance| Ok(governance.next_heads(&[])))?;
+    let key = ctx.me.secrets.signing_key();
+    let me = mls::Me { user: ctx.me.user, key: &key };
+    let created = Mls::new(ctx.kv, ctx.rng)
+        .create(&me, &conversation, &heads, &[])
+        .map_err(ApiError::internal)?;
+    let (committer, leaf_ms) = (ctx.me.device, ctx.now_ms);
+    begin(ctx, number, nodes::New { committer, leaf_ms, ..nodes::New::genesis(created.node) })
+}
+
+/// Enters a group by the welcome of an introduction, at whatever node it leads to.
+pub(crate) fn enter(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    welcome: &[u8],
+    routing: &[u8; 32],
+    by: &DeviceId,
+) -> Result<(), CoreError> {
+    let known = row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
+    let key = ctx.me.secrets.signing_key();
+    let me = mls::Me { user: ctx.me.user, key: &key };
+    let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, &known.conversation, welcome) {
+        Ok(joined) => joined,
+        Err(mls::error::JoinError::Known) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "a welcome can not be used");
+            return Err(CoreError::Refused("a welcome that can not be used"));
+        }
+    };
+    if nodes::was_held(ctx.kv, &known, &joined.node)? {
+        return Err(CoreError::Refused("a welcome to what is over"));
+    }
+    let right = with_governance(ctx, number, |governance| {
+        let live = governance.live_devices();
+        Ok(joined.members.iter().all(|member| live.get(&member.device) == Some(&member.user)))
+    })?;
+    if !right || joined.welcomed_by.device != *by {
+        return Err(CoreError::Refused("a welcome into a group of others"));
+    }
+    let new = nodes::New {
+        depth: joined.header.depth,
+        committer: joined.welcomed_by.device,
+        inherits: Some(*routing),
+        shared: true,
+        ..nodes::New::genesis(joined.node)
+    };
+    begin(ctx, number, new)
+}
+
+/// Adds a node that hangs below none of ours: envelopes under its routing secret are ours from now on.
 fn begin(ctx: &mut Ctx<'_>, number: ConvNo, new: nodes::New) -> Result<(), CoreError> {
     let mut channel = row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
     super::note_devices(ctx, &mut channel)?;

@@ -30,7 +30,7 @@ use self::{
 use crate::core::{
     CoreError, Ctx, address,
     frame::Frame,
-    inbox,
+    inbox, introductions,
     io::{Effect, PeerKey},
     live::Timer,
     relays::{self, Ask},
@@ -158,6 +158,8 @@ pub(crate) fn send_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
 
 /// A peer is reachable: it gets what waits for it, each on its own.
 pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
+    let result = ctx.attempt(|ctx| introductions::peer_up(ctx, peer));
+    inbox::tolerate(result)?;
     for (_, taken) in all::<Taken>(ctx.kv, TAKEN)? {
         if taken.invite.transport == *peer && taken.state == InviteState::Pending {
             let result = ctx.attempt(|ctx| {
@@ -187,6 +189,8 @@ fn send(ctx: &mut Ctx<'_>, peer: &PeerKey, parcel: Vec<u8>) {
 /// A relay is reachable: what waits goes into the queues it holds, once per relay and each on its
 /// own.
 pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
+    let result = ctx.attempt(|ctx| introductions::relay_up(ctx, relay));
+    inbox::tolerate(result)?;
     let Some(row) = relays::row(ctx.kv, relay)? else { return Ok(()) };
     for (number, taken) in all::<Taken>(ctx.kv, TAKEN)? {
         if taken.state != InviteState::Pending || taken.deposited.contains(&relay) {
@@ -270,6 +274,7 @@ pub(crate) fn deposited(
 
 /// A relay lost what it held: what was deposited there is deposited again.
 pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
+    introductions::relay_lost(ctx, relay)?;
     for (number, mut taken) in all::<Taken>(ctx.kv, TAKEN)? {
         if taken.deposited.contains(&relay) {
             taken.deposited.retain(|other| *other != relay);
@@ -295,6 +300,9 @@ pub(crate) fn receive(
 ) -> Result<(), CoreError> {
     let (id, sealed) =
         parcel.split_first_chunk::<16>().ok_or(CoreError::Refused("a short parcel"))?;
+    if introductions::is_ours(ctx, id) {
+        return introductions::receive(ctx, id, sealed);
+    }
     let id = InviteId(*id);
     if let Some((number, given)) = find::<Given>(ctx.kv, GIVEN, &id)? {
         return requested(ctx, from, number, given, sealed);

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::core::{
     CoreError, Ctx,
+    history::ConvNo,
     io::{Effect, PeerKey},
     live::Timer,
     outbox,
@@ -30,12 +31,15 @@ pub(crate) enum Namer {
     Device(PeerNo),
     /// An invite that we accepted.
     Invite(InviteNo),
+    /// The governance of a group.
+    Group(ConvNo),
 }
 
 fn name_key(relay: RelayNo, namer: Namer) -> Vec<u8> {
     let (kind, number) = match namer {
         Namer::Device(peer) => (0, peer.0),
         Namer::Invite(invite) => (1, invite.0),
+        Namer::Group(conversation) => (2, conversation.0),
     };
     rows::key(&[&prefix(NAME, relay), &[kind], &number.to_be_bytes()])
 }

@@ -29,7 +29,7 @@ use crate::core::{
     CoreError, Ctx,
     history::ConvNo,
     io::PeerKey,
-    rows::{self, InviteNo, RelayNo},
+    rows::{self, InviteNo, PeerNo, RelayNo},
 };
 use crate::{
     api::{
@@ -85,6 +85,8 @@ pub(crate) enum Ask {
     Travelling(Vec<u8>),
     /// A parcel for an invite given (0) or taken (1).
     Parcel(u8, InviteNo),
+    /// An introduction of a device to a group.
+    Introduction(ConvNo, PeerNo),
     /// Our device record of this sequence number.
     Record(ConvNo, u64),
     /// A receipt of this sequence number.

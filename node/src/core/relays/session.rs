@@ -321,6 +321,9 @@ fn hand(
         Ask::Letter(letter) => outbox::deposited(ctx, relay, &letter, stored(reply, pending)),
         Ask::Travelling(key) => channels::deposited(ctx, relay, &key, stored(reply, pending)),
         Ask::Parcel(side, invite) => parcels::deposited(ctx, relay, side, invite, reply.is_ok()),
+        Ask::Introduction(conversation, device) => {
+            introductions::deposited(ctx, relay, conversation, device, reply.is_ok())
+        }
         Ask::Record(conversation, sequence) => {
             outbox::record_stored(ctx, relay, conversation, sequence, reply.is_ok())
         }

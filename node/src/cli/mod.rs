@@ -126,9 +126,10 @@ fn usage_error(error: &clap::Error) -> ApiError {
 
 /// `KITH_LOG` chooses what is logged, in the syntax of `RUST_LOG`.
 fn log_to_stderr(command: &Command) {
+    // OpenMLS calls it an error that a letter came twice, by two routes; we say ourselves what is one.
     let usual = match command {
-        Command::Up(_) | Command::RelayServe(_) => "info,libp2p=warn,quinn=warn",
-        _ => "warn",
+        Command::Up(_) | Command::RelayServe(_) => "info,libp2p=warn,quinn=warn,openmls=off",
+        _ => "warn,openmls=off",
     };
     let filter = EnvFilter::try_from_env("KITH_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let _ = tracing_subscriber::fmt()

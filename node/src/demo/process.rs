@@ -43,7 +43,10 @@ impl Process {
         let program = std::env::current_exe().map_err(broken)?;
         let mut child = Command::new(program)
             .args(arguments)
-            .env("KITH_LOG", std::env::var("KITH_LOG").unwrap_or_else(|_| "error".to_owned()))
+            .env(
+                "KITH_LOG",
+                std::env::var("KITH_LOG").unwrap_or_else(|_| "error,openmls=off".to_owned()),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -1,7 +1,8 @@
 //! Letters that lie at relays: renewed before they end, moved where the recipient reads, deleted when
 //! everybody has what they carry.
 //!
-//! The law: nothing here looks through all letters; each event finds those it concerns by an index.
+//! The law: each event finds the letters it concerns by an index. Only where keys are replaced (another
+//! node is in force, a device is taken in anew) all that wait in that conversation are looked at.
 
 use kith_crdt::id::{LogKind, NodeId};
 use kith_relay::protocol::{DeleteToken, ItemId};

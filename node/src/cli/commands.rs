@@ -21,7 +21,7 @@ use crate::api::{
     backend::Backend,
     error::{ApiError, ErrorCode},
     types::{
-        Accepted, Chat, Contact, EventKind, Info, Invite, InviteState, Message, MessageChange,
+        Accepted, Chat, ChatKind, Contact, EventKind, Info, Invite, InviteState, Message, MessageChange,
         RelayInfo, Request, Sent, State, Status, Verify,
     },
 };

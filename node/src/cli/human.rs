@@ -147,6 +147,15 @@ pub(super) fn chats(chats: &[Chat]) -> String {
     columns(&rows)
 }
 
+/// Groups, each with who is in it.
+pub(super) fn groups(groups: &[Chat]) -> String {
+    let row = |group: &Chat| {
+        let names: Vec<_> = group.members.iter().map(|member| escape::line(&member.name)).collect();
+        vec![short(&group.id).to_owned(), escape::line(&group.name), names.join(", ")]
+    };
+    columns(&groups.iter().map(row).collect::<Vec<_>>())
+}
+
 fn messages(count: u64) -> String {
     match count {
         1 => "1 message".into(),

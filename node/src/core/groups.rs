@@ -156,21 +156,10 @@ fn last_of(
 /// Whether a user was ever in a group: its logs there are over.
 fn was_in(ctx: &mut Ctx<'_>, number: ConvNo, user: &UserId) -> Result<bool, CoreError> {
     let logs = History::new(ctx.kv).logs(number)?;
-    let of_user = |device| {
-        channels::with_governance(ctx, number, |governance| Ok(governance.user_of(device)))
-    };
-    let devices: Vec<_> = logs
-        .iter()
-        .filter(|log| log.id.kind == LogKind::Gov)
-        .map(|log| log.id.device)
-        .collect();
-    let mut of_user = of_user;
-    for device in devices {
-        if of_user(&device)? == Some(*user) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    channels::with_governance(ctx, number, |governance| {
+        let mut writers = logs.iter().filter(|log| log.id.kind == LogKind::Gov);
+        Ok(writers.any(|log| governance.user_of(&log.id.device) == Some(*user)))
+    })
 }
 
 fn known(ctx: &Ctx<'_>, number: ConvNo) -> Result<channels::GroupRow, CoreError> {

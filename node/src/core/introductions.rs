@@ -31,7 +31,7 @@ use crate::{
         introduction::{INTRODUCTION_INFO, Introduction, inbox_tag},
         limits::{INTRODUCTION_ENTRIES_MAX, INTRODUCTION_RECORDS_MAX},
     },
-    kv::{KvRead, Table},
+    kv::{KvError, KvRead, Table},
     limits,
 };
 
@@ -59,7 +59,7 @@ fn of_key(key: &[u8]) -> Option<(ConvNo, PeerNo)> {
     Some((ConvNo(number(1..5)?), PeerNo(number(5..9)?)))
 }
 
-fn waiting(kv: &dyn KvRead) -> Result<Vec<(ConvNo, PeerNo, Row)>, CoreError> {
+fn waiting(kv: &dyn KvRead) -> Result<Vec<(ConvNo, PeerNo, Row)>, KvError> {
     let found = rows::scan::<Row>(kv, Table::Invites, &[INTRODUCED], limits::INTRODUCTIONS_MAX)?;
     let read = |(key, row): (Vec<u8>, Row)| of_key(&key).map(|(conv, peer)| (conv, peer, row));
     Ok(found.into_iter().filter_map(read).collect())
@@ -159,7 +159,7 @@ pub(crate) fn relay_lost(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreEr
 }
 
 /// Introductions neither at a relay nor, as far as we know, arrived.
-pub(crate) fn undelivered(kv: &dyn KvRead) -> Result<u64, CoreError> {
+pub(crate) fn undelivered(kv: &dyn KvRead) -> Result<u64, KvError> {
     Ok(waiting(kv)?.iter().filter(|(.., row)| row.deposited.is_empty()).count() as u64)
 }
 

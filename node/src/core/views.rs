@@ -14,6 +14,7 @@ use super::{
     channels::{ChannelRow, Kind},
     events,
     history::{ConvNo, History, HistoryError, MessageRow},
+    introductions,
     live::{Live, Timer},
     me::Me,
     outbox, parcels, people,
@@ -484,7 +485,8 @@ impl View<'_> {
     /// What is left to do in a conversation, or for first contacts.
     fn undone(&self, of: Option<ConvNo>) -> Result<Undone, ApiError> {
         let Some(number) = of else {
-            return Ok(Undone { outbox: parcels::waiting(self.kv)?, ..Undone::default() });
+            let outbox = parcels::waiting(self.kv)? + introductions::undelivered(self.kv)?;
+            return Ok(Undone { outbox, ..Undone::default() });
         };
         Ok(Undone {
             outbox: outbox::undelivered(self.kv, self.me, number, self.now_ms)?,

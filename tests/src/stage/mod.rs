@@ -320,7 +320,12 @@ impl Stage {
 
     /// All texts of a chat with another device, oldest first.
     pub fn texts(&mut self, device: usize, with: usize) -> Vec<String> {
-        let request = Request::Log { chat: Device::name(with), limit: 1000, before: None };
+        self.texts_of(device, &Device::name(with))
+    }
+
+    /// All texts of a chat, oldest first.
+    pub fn texts_of(&mut self, device: usize, chat: &str) -> Vec<String> {
+        let request = Request::Log { chat: chat.to_owned(), limit: 1000, before: None };
         let log = self.ask(device, request).expect("the chat is there");
         let messages: Vec<Message> = serde_json::from_value(log).expect("messages decode");
         messages.into_iter().filter_map(|message| message.text).collect()

@@ -8,7 +8,7 @@
 //!          [4][time][conversation]      when a conversation is looked after next
 //!          [5][conversation][device]    what another device asked of whoever commits
 //!          [6][conversation]            what a group looks like
-//! Index    "with/" device conversation  the conversations a device belongs to
+//!          [7][device][conversation]    the conversations a device belongs to
 //! Outbox   [5][conversation][what]      commits and requests that travel
 //! Index    "tag/" tag                   the conversation envelopes with this tag belong to
 //! ```
@@ -78,6 +78,7 @@ const WAITING: u8 = 3;
 const UPKEEP: u8 = 4;
 const REQUEST: u8 = 5;
 const GROUP: u8 = 6;
+const WITH: u8 = 7;
 
 /// `Channels` `[0][conversation]`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -349,14 +350,12 @@ fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreE
         }
     }
     let after: BTreeSet<PeerNo> = channel.devices.iter().copied().collect();
-    let key = |device: &PeerNo| {
-        rows::key(&[&with_index(*device), &channel.number.0.to_be_bytes()])
-    };
+    let key = |device: &PeerNo| rows::key(&[&with(*device), &channel.number.0.to_be_bytes()]);
     for device in before.difference(&after) {
-        ctx.kv.delete(Table::Index, &key(device))?;
+        ctx.kv.delete(Table::Channels, &key(device))?;
     }
     for device in after.difference(&before) {
-        ctx.kv.put(Table::Index, &key(device), &[])?;
+        ctx.kv.put(Table::Channels, &key(device), &[])?;
     }
     Ok(())
 }
@@ -370,18 +369,18 @@ pub(crate) fn shared_with(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<Vec<ConvN
         let number = chat::number_of(ctx, &contact.conversation)?;
         shared.extend(row(ctx.kv, number)?.map(|_| number));
     }
-    let prefix = with_index(number);
+    let prefix = with(number);
     let end = rows::after_prefix(&prefix);
-    for (key, _) in ctx.kv.scan(Table::Index, &prefix, &end, false, usize::MAX)? {
+    for (key, _) in ctx.kv.scan(Table::Channels, &prefix, &end, false, usize::MAX)? {
         let conversation = key.get(prefix.len()..).and_then(|bytes| bytes.try_into().ok());
         shared.extend(conversation.map(|bytes| ConvNo(u32::from_be_bytes(bytes))));
     }
     Ok(shared.into_iter().collect())
 }
 
-/// `Index` `"with/" device conversation`: the conversations a device belongs to.
-fn with_index(device: PeerNo) -> Vec<u8> {
-    rows::key(&[b"with/", &device.0.to_be_bytes()])
+/// `Channels` `[7][device][conversation]`: the conversations a device belongs to.
+fn with(device: PeerNo) -> Vec<u8> {
+    rows::key(&[&[WITH], &device.0.to_be_bytes()])
 }
 
 /// Seals something for a conversation; `None` while nobody could open it.

@@ -8,7 +8,7 @@ use kith_relay::protocol::QueueKeys;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    COMMIT, ChannelRow, NodeRow, PastRow, SKELETON, all, commits::CommitRow, key, put, row,
+    COMMIT, ChannelRow, Kind, NodeRow, PastRow, SKELETON, all, commits::CommitRow, key, put, row,
     tag_index, travel, tree::Standpoint, upkeep, with_governance,
 };
 use crate::core::{

@@ -10,7 +10,7 @@ use kith_crdt::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
-    COMMIT, ChannelRow, append_governance, governance::own_governance, key, put, realise, row,
+    COMMIT, ChannelRow, Kind, append_governance, governance::own_governance, key, put, realise, row,
     tree, with_governance,
 };
 use crate::{

@@ -10,6 +10,7 @@ use kith_crdt::id::{ConversationId, DeviceId, EntryId, NodeId};
 
 use super::{ChannelRow, NodeRow, changed, listen, nodes, put, row, upkeep, with_governance};
 use crate::{
+    api::error::ApiError,
     core::{CoreError, Ctx, chat, history::ConvNo},
     identity::record::VerifiedDeviceRecord,
     limits,

@@ -18,7 +18,7 @@ use super::{
     refused, row, served, set_health,
 };
 use crate::core::{
-    CoreError, Ctx, channels, inbox,
+    CoreError, Ctx, channels, inbox, introductions,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts,

@@ -86,8 +86,10 @@ codes! {
     InvalidName = "invalid_name",
     /// Not a network address, or one without what is needed (`/p2p/…`).
     InvalidAddress = "invalid_address",
-    /// Only the author can do this to a message.
+    /// Only the author can do this to a message, or the owner to a group.
     NotYours = "not_yours",
+    /// We left the group or were taken out of it.
+    NotAMember = "not_a_member",
     /// The message is deleted.
     MessageDeleted = "message_deleted",
     /// The invite link is malformed or cut off.

@@ -120,6 +120,7 @@ fn write(
     draft: Draft,
     about: Option<EntryId>,
 ) -> Result<Sent, CoreError> {
+    groups::may_write(ctx, conversation)?;
     let appended = chat::append(ctx, conversation, draft)?;
     let id = about.unwrap_or(appended.id);
     let state = match History::new(ctx.kv).place(&id)? {

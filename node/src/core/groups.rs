@@ -92,6 +92,7 @@ pub(crate) fn remove(
 /// Leaves a group.
 pub(crate) fn leave(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<Chat, CoreError> {
     let group = known(ctx, number)?;
+    may_write(ctx, number)?;
     if group.owner == Some(ctx.me.user) {
         return Err(ApiError::new(ErrorCode::Unsupported, "the owner can not leave a group yet")
             .hint("remove the others first, or keep it: it costs nothing while nobody writes")
@@ -106,6 +107,19 @@ pub(crate) fn rename(ctx: &mut Ctx<'_>, number: ConvNo, name: &str) -> Result<Ch
     owned(ctx, number)?;
     channels::append_governance(ctx, number, GovOp::Rename(valid_name(name)?))?;
     views::chat_of(ctx, number)
+}
+
+/// Refuses to write into a group that we left or were taken out of.
+pub(crate) fn may_write(ctx: &Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    match channels::group(ctx.kv, number)? {
+        Some(group) if !group.members.contains(&ctx.me.user) => {
+            let error = format!("you are not in the group {:?} any more", group.name);
+            Err(ApiError::new(ErrorCode::NotAMember, error)
+                .hint("what was said while you were in it stays readable")
+                .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adds a user with all devices we know of.
@@ -173,6 +187,7 @@ fn known(ctx: &Ctx<'_>, number: ConvNo) -> Result<channels::GroupRow, CoreError>
 
 fn owned(ctx: &Ctx<'_>, number: ConvNo) -> Result<channels::GroupRow, CoreError> {
     let group = known(ctx, number)?;
+    may_write(ctx, number)?;
     if group.owner != Some(ctx.me.user) {
         return Err(ApiError::new(ErrorCode::NotYours, "only the group's owner can do that").into());
     }

@@ -457,13 +457,17 @@ pub(crate) fn receive(
     if receipt.device == ctx.me.device {
         return Ok(());
     }
+    let known = people::find_device(ctx.kv, &receipt.device)?;
+    let (number, device) = known.ok_or(CoreError::Refused("a receipt of a stranger"))?;
+    if let Some(peer) = from.filter(|peer| **peer == device.transport) {
+        // Also if it was removed: that it is told so.
+        channels::catch_up(ctx, conversation, peer, &receipt.node)?;
+    }
     let belongs = channels::with_governance(ctx, conversation, |governance| {
         Ok(governance.live_devices().contains_key(&receipt.device))
     })?;
-    let known = people::find_device(ctx.kv, &receipt.device)?.filter(|_| belongs);
-    let (number, device) = known.ok_or(CoreError::Refused("a receipt of a stranger"))?;
-    if let Some(peer) = from.filter(|peer| **peer == device.transport) {
-        channels::catch_up(ctx, conversation, peer, &receipt.node)?;
+    if !belongs {
+        return Ok(());
     }
     let before = row(ctx.kv, conversation, number)?;
     if let Some(mut before) = before.clone().filter(|row| row.sequence >= receipt.sequence) {

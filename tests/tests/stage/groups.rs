@@ -1,6 +1,9 @@
 //! Groups of three and more: founded, written to, widened, narrowed, with and without a relay.
 
-use kith_node::api::types::{Chat, Request};
+use kith_node::api::{
+    error::ErrorCode,
+    types::{Chat, Request},
+};
 use kith_tests::stage::{Device, Stage};
 
 /// Ana with Ben and Cleo as contacts, who do not know each other.
@@ -155,6 +158,36 @@ fn who_was_removed_reads_nothing_further() {
     assert!(late.is_err(), "who was removed writes: {late:?}");
     let idle = stage.ask(0, Request::Idle {}).unwrap();
     assert_eq!(idle["idle"], true, "{idle}");
+}
+
+/// Who was removed while away hears of it at a relay or from whoever it meets first, and writes no more.
+#[test]
+fn who_was_removed_while_away_hears_of_it() {
+    for by_relay in [false, true] {
+        let mut stage = Stage::new(3);
+        if by_relay {
+            let host = stage.host();
+            for device in 0..3 {
+                stage.add_relay(device, host);
+            }
+        }
+        people(&mut stage, 2);
+        found(&mut stage, &[1, 2]);
+        stage.pass(5_000);
+        stage.stop(2);
+        let request = Request::GroupRemove { group: "garden".into(), contact: Device::name(2) };
+        stage.ask(0, request).expect("somebody is removed");
+        stage.pass(5_000);
+        if by_relay {
+            stage.all_apart = true;
+        }
+        stage.start(2);
+        stage.pass(60_000);
+        let late = stage.ask(2, Request::Send { chat: "garden".into(), text: "here".into() });
+        let error = late.expect_err("who was removed writes");
+        assert_eq!(error.code, ErrorCode::NotAMember, "by relay: {by_relay}");
+        assert_eq!(members(&mut stage, 2), ["user-0", "user-1"], "by relay: {by_relay}");
+    }
 }
 
 /// One who leaves is gone for all, and what it wrote stays.

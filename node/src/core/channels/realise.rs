@@ -187,7 +187,7 @@ fn publish(
     };
     request::withdraw(ctx, channel)?;
     channel.unopened = None;
-    travel::commit(ctx, channel, &new, &arrived)?;
+    travel::commit(ctx, channel, &new, &arrived, gone)?;
     adopted(ctx, channel, new, arrived, &added)?;
     if channel.kind == Kind::Group {
         // Those who were outside know neither the parent nor its routing secret.

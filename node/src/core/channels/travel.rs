@@ -9,6 +9,8 @@
 //! The law: a commit stays until every member device stands on its node or below it, or until the
 //! node is over without having been in force.
 
+use std::collections::BTreeSet;
+
 use kith_crdt::id::{DeviceId, NodeId};
 use kith_relay::protocol::{DeleteToken, DepositItem, ItemId, QueueId, QueueKeys};
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ use crate::core::{
     history::ConvNo,
     io::{Effect, PeerKey},
     live::Timer,
-    outbox, receipts,
+    outbox, people, receipts,
     relays::{self, Ask},
     rows::{self, PeerNo, RelayNo},
 };
@@ -45,6 +47,8 @@ struct OutRow {
     payload: Vec<u8>,
     /// Deletes it at the relays.
     token: [u8; 32],
+    /// Somebody it removes is to hear of it too, who signs no receipt for it.
+    farewell: bool,
     /// Where it lies, and until when.
     copies: Vec<(RelayNo, QueueId, ItemId, u64)>,
 }
@@ -79,15 +83,29 @@ fn inner(arrived: &Arrived) -> Inner {
     }
 }
 
-/// A commit of ours sets out, under the routing secret of its parent.
+/// A commit of ours sets out, under the routing secret of its parent: that those it removes know,
+/// too, so that they hear of it.
 pub(super) fn commit(
     ctx: &mut Ctx<'_>,
     channel: &ChannelRow,
     new: &nodes::New,
     arrived: &Arrived,
+    removed: &BTreeSet<DeviceId>,
 ) -> Result<(), CoreError> {
     let row_key = commit_key(channel.number, new.depth, &new.node);
-    set_out(ctx, channel, &arrived.parent, &row_key, Some(new.node), &inner(arrived))
+    let out = Out { node: Some(new.node), farewell: !removed.is_empty(), inner: inner(arrived) };
+    let Some(payload) = set_out(ctx, channel, &arrived.parent, &row_key, out)? else {
+        return Ok(());
+    };
+    for device in removed {
+        if let Some((_, device)) = people::find_device(ctx.kv, device)?
+            && ctx.live.peers.contains_key(&device.transport)
+        {
+            let bytes = Frame::Envelope(payload.clone()).encode();
+            ctx.effects.push(Effect::PeerSend { peer: device.transport, bytes });
+        }
+    }
+    Ok(())
 }
 
 /// A request of ours sets out, under the routing secret in force.
@@ -99,18 +117,26 @@ pub(super) fn request(
 ) -> Result<(), CoreError> {
     let Some(tip) = channel.tip else { return Ok(()) };
     let row_key = request_key(channel.number, sequence);
-    set_out(ctx, channel, &tip, &row_key, None, &Inner::Request(signed))
+    let out = Out { node: None, farewell: false, inner: Inner::Request(signed) };
+    set_out(ctx, channel, &tip, &row_key, out).map(|_| ())
 }
 
+/// What sets out.
+struct Out {
+    node: Option<NodeId>,
+    farewell: bool,
+    inner: Inner,
+}
+
+/// Puts something on its way; says how it is sealed.
 fn set_out(
     ctx: &mut Ctx<'_>,
     channel: &ChannelRow,
     under: &NodeId,
     row_key: &[u8],
-    node: Option<NodeId>,
-    inner: &Inner,
-) -> Result<(), CoreError> {
-    let Some(under) = channel.held(under) else { return Ok(()) };
+    out: Out,
+) -> Result<Option<Vec<u8>>, CoreError> {
+    let Some(under) = channel.held(under) else { return Ok(None) };
     let waiting = all(ctx.kv, channel.number)?;
     if waiting.len() >= limits::TRAVELLING_MAX {
         // Whoever missed so many asks to be taken in anew.
@@ -119,14 +145,16 @@ fn set_out(
         }
     }
     let out = OutRow {
-        node,
+        node: out.node,
         place: under.place,
-        payload: under.routing().seal(ctx.rng, inner),
+        payload: under.routing().seal(ctx.rng, &out.inner),
         token: *DeleteToken::generate(ctx.rng).as_bytes(),
+        farewell: out.farewell,
         copies: Vec::new(),
     };
     rows::put(ctx.kv, Table::Outbox, row_key, &out)?;
-    outbox::due(ctx, channel.number)
+    outbox::due(ctx, channel.number)?;
+    Ok(Some(out.payload))
 }
 
 /// A request was answered or is not needed any more.
@@ -218,9 +246,17 @@ pub(crate) fn pump(
         let lacks = |at: Option<NodeId>| out.node.is_none_or(|made| !has(channel, &made, at));
         let lacking: Vec<PeerKey> =
             stand.iter().filter(|(_, at)| lacks(*at)).map(|(peer, _)| *peer).collect();
+        let farewell = out.farewell && !candidates.is_empty();
         if lacking.is_empty() && channel.unknown == 0 && out.node.is_some() {
-            settle(ctx, channel, &row_key, &out)?;
-            continue;
+            if !farewell {
+                settle(ctx, channel, &row_key, &out)?;
+                continue;
+            }
+            if !out.copies.is_empty() {
+                // It goes from there with its time, not before it was fetched.
+                ctx.kv.delete(Table::Outbox, &row_key)?;
+                continue;
+            }
         }
         let (near, away): (Vec<PeerKey>, Vec<PeerKey>) =
             lacking.into_iter().partition(|peer| ctx.live.peers.contains_key(peer));
@@ -235,7 +271,7 @@ pub(crate) fn pump(
         }
         // One copy at least, also where no relay is known yet.
         let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
-        if (overdue || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
+        if (overdue || farewell || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
             waits = true;
             deposit(ctx, channel, &candidates, &row_key, &mut out)?;
         }

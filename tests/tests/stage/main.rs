@@ -4,6 +4,7 @@
 mod claims;
 mod devices;
 mod groups;
+mod open;
 mod peers;
 mod relays;
 mod time;

@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, out: &mut Output) -> Result<(), Stop> {
     let Cli { global, command } = cli;
     match command {
-        Command::Init(args) => init::init(&global, &args, out),
+        Command::Init(args) if args.link.is_none() => init::init(&global, &args, out),
         Command::Words(args) => init::words(&global, &args, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -226,6 +226,11 @@ impl Request {
         "group_remove",
         "group_leave",
         "group_rename",
+        "device_link",
+        "device_approve",
+        "device_ls",
+        "device_rename",
+        "device_revoke",
         "mark_read",
     ];
 }
@@ -257,6 +262,10 @@ mod tests {
             "group_remove" => json!({"group": "trip", "contact": "Ana"}),
             "group_leave" => json!({"group": "trip"}),
             "group_rename" => json!({"group": "trip", "name": "journey"}),
+            "device_link" => json!({"expires_s": 600, "approve": false}),
+            "device_approve" => json!({"device": "ab", "approve": true}),
+            "device_rename" => json!({"device": "ab", "name": "desk"}),
+            "device_revoke" => json!({"device": "desk"}),
             _ => json!({}),
         };
         for method in Request::METHODS {

@@ -276,8 +276,8 @@ pub struct InitArgs {
     #[arg(long, value_name = "URI", conflicts_with = "words_to")]
     pub link: Option<String>,
 
-    /// What your other devices call this one; with --link
-    #[arg(long, value_name = "NAME", requires = "link")]
+    /// What your devices call this one; otherwise the machine's own name
+    #[arg(long, value_name = "NAME")]
     pub device_name: Option<String>,
 
     /// Return only when the whole past is here; with --link
@@ -291,6 +291,18 @@ pub struct InitArgs {
     /// Write the 24 words to a new file only you can read
     #[arg(long, value_name = "FILE")]
     pub words_to: Option<PathBuf>,
+}
+
+impl InitArgs {
+    /// What this device is to be called: as was said, or as this machine is.
+    pub(super) fn device_name(&self) -> String {
+        if let Some(name) = &self.device_name {
+            return name.clone();
+        }
+        let named = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let name: String = named.trim().chars().filter(|c| !c.is_control()).take(16).collect();
+        if name.is_empty() { "device".into() } else { name }
+    }
 }
 
 /// `words`

@@ -17,7 +17,10 @@ use crate::{
         error::{ApiError, ErrorCode},
     },
     clock,
-    core::me::{self, Me},
+    core::{
+        account,
+        me::{self, Me},
+    },
     driver::Local,
     kv::{MemoryKv, Overlay},
     profile::{KeySource, Profile},
@@ -112,11 +115,13 @@ pub(super) fn create(
     profile: &Profile,
     key: &KeySource,
     name: &str,
+    device_name: &str,
 ) -> Result<NewDevice, ApiError> {
     let empty = MemoryKv::default();
     let mut rows = Overlay::new(&empty);
     let root = Me::create(&mut rows, &mut entropy()?, clock::now_ms(), name)?;
     let me = Me::load(&rows)?.ok_or_else(|| ApiError::internal("a new device is not there"))?;
+    account::name_first(&mut rows, &me.device, device_name)?;
     let store = profile.create(key, rows.into_changes())?;
     let (user, device) = (me.user.to_string(), me.device.to_string());
     Ok(NewDevice { user, device, words: root.words(), store })
@@ -170,7 +175,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let profile = Profile::at(folder.path()).unwrap();
         let key = KeySource::Default;
-        let made = create(&profile, &key, "Ana").unwrap();
+        let made = create(&profile, &key, "Ana", "laptop").unwrap();
         assert_eq!(made.words.split(' ').count(), 24);
         assert_eq!(*kept_words(&made.store).unwrap().unwrap(), *made.words);
         forget_words(&made.store).unwrap();

@@ -128,19 +128,13 @@ fn confirm(device: &OwnDevice) -> Result<bool, ApiError> {
 }
 
 /// Makes this profile another device of the link's user: `init --link`.
-pub(super) async fn init(
-    global: &Global,
-    args: &InitArgs,
-    uri: &str,
-    out: &mut Output,
-) -> Result<(), Stop> {
+pub(super) async fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result<(), Stop> {
+    let uri = args.link.as_deref().unwrap_or_default();
     let link = Link::parse_device_link(uri, clock::now_ms()).map_err(link_error)?;
-    let name = match &args.device_name {
-        Some(name) => super::init::valid_name(name, "--device-name")?.to_owned(),
-        None => host_name(),
-    };
+    let name = args.device_name();
+    let name = super::init::valid_name(&name, "--device-name")?;
     let profile = backend::profile(global)?;
-    let store = backend::create_linked(&profile, &global.key_source(), &link, uri, &name)?;
+    let store = backend::create_linked(&profile, &global.key_source(), &link, uri, name)?;
     let config = NodeConfig { listen: Vec::new(), mdns: true, socket: profile.socket_path()? };
     let node = Node::start(store, config).await?;
     let result = wait_until_linked(&*node.backend(), args, out).await;
@@ -245,11 +239,4 @@ async fn summary(backend: &dyn Backend, profile: &str, idle: &Idle) -> Result<Li
         chats: chats.len(),
         missing: idle.missing,
     })
-}
-
-/// What this machine is called, as far as it says so.
-fn host_name() -> String {
-    let named = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let name: String = named.trim().chars().filter(|c| !c.is_control()).take(32).collect();
-    if name.is_empty() { "new device".into() } else { name }
 }

@@ -38,13 +38,15 @@ struct Made {
 /// Makes a device.
 pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result<(), Stop> {
     let name = valid_name(args.name.as_deref().unwrap_or_default(), "--name")?;
+    let device_name = args.device_name();
+    let device_name = valid_name(&device_name, "--device-name")?;
     let profile = backend::profile(global)?;
     if profile.exists() {
         return Err(StoreError::Exists.into());
     }
     // Before anything is made: a file that can not be written is no reason to lose the words.
     let file = args.words_to.as_deref().map(WordsFile::create).transpose()?;
-    let made = match backend::create(&profile, &global.key_source(), name) {
+    let made = match backend::create(&profile, &global.key_source(), name, device_name) {
         Ok(made) => made,
         Err(error) => {
             if let Some(file) = file {

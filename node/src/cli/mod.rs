@@ -67,10 +67,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Stop> {
 async fn dispatch(global: &Global, command: Command, out: &mut Output) -> Result<(), Stop> {
     match command {
         Command::Up(args) => Ok(serve::up(global, args).await?),
-        Command::Init(args) => match args.link.clone() {
-            Some(link) => device::init(global, &args, &link, out).await,
-            None => init::init(global, &args, out),
-        },
+        Command::Init(args) => device::init(global, &args, out).await,
         Command::Demo(_) => Ok(crate::demo::run(global.json).await?),
         Command::RelayServe(args) => Ok(serve::relay_serve(global, args).await?),
         command => commands::run(global, command, out).await,

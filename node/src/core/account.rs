@@ -21,7 +21,7 @@ use super::{
     rows::{self, ContactRow},
     siblings,
 };
-use crate::kv::{KvError, KvRead, Table};
+use crate::kv::{Kv, KvError, KvRead, Table};
 
 const COUNT: &[u8] = b"account-count";
 
@@ -39,6 +39,11 @@ fn name_key(device: &DeviceId) -> Vec<u8> {
 /// What an own device is called.
 pub(crate) fn device_name(kv: &dyn KvRead, device: &DeviceId) -> Result<Option<String>, KvError> {
     rows::get(kv, Table::Index, &name_key(device))
+}
+
+/// Names the first device of a user, when it is made.
+pub fn name_first(kv: &mut dyn Kv, device: &DeviceId, name: &str) -> Result<(), KvError> {
+    rows::put(kv, Table::Index, &name_key(device), &name)
 }
 
 /// Names an own device, for all of them.

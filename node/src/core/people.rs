@@ -9,6 +9,7 @@ use super::{
     inbox,
     io::{Effect, PeerKey},
     live::Timer,
+    me::Me,
     outbox, parcels, receipts, record,
     relays::{self, Namer},
     rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
@@ -212,6 +213,7 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
         }
         ctx.kv.delete(Table::Index, &peer_index(&row.transport))?;
     }
+    let new = known.is_none();
     let (number, before) = match known {
         Some((number, row)) => (number, row.relays),
         None => {
@@ -248,8 +250,14 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
         }
         channels::reroute(ctx, &row.conversation, &left)?;
     }
+    if new {
+        channels::known_now(ctx, &record.device)?;
+    }
     for conversation in channels::shared_with(ctx, &record.transport)? {
         channels::reroute_number(ctx, conversation, &left)?;
+    }
+    if new && ctx.live.peers.contains_key(&record.transport) {
+        greet(ctx, &record.transport)?;
     }
     if ctx.live.running {
         ctx.live.wake_at(Timer::Dial(record.transport), ctx.now_ms);
@@ -376,6 +384,12 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
     }
     let result = ctx.attempt(|ctx| parcels::peer_up(ctx, peer));
     inbox::tolerate(result)?;
+    greet(ctx, peer)?;
+    if first { announce(ctx, peer, true) } else { Ok(()) }
+}
+
+/// Tells a connected device who we are and what we have, in all conversations shared with it.
+pub(crate) fn greet(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     for conversation in channels::shared_with(ctx, peer)? {
         let result = ctx.attempt(|ctx| {
             record::send(ctx, conversation, peer)?;
@@ -389,7 +403,7 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
         inbox::tolerate(result)?;
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    if first { announce(ctx, peer, true) } else { Ok(()) }
+    Ok(())
 }
 
 /// What was sent to a peer and not acknowledged is sent anew, or goes another way.
@@ -421,13 +435,14 @@ pub(crate) fn peer_down(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreErr
 
 fn announce(ctx: &mut Ctx<'_>, peer: &PeerKey, connected: bool) -> Result<(), CoreError> {
     let Some((_, row)) = find_peer(ctx.kv, peer)? else { return Ok(()) };
-    let shown = shown_peer(ctx.kv, ctx.live, peer, Some(&row))?;
+    let shown = shown_peer(ctx.kv, ctx.me, ctx.live, peer, Some(&row))?;
     events::emit(ctx, EventKind::Peer { peer: shown, connected })
 }
 
 /// A connected peer as the API shows it.
 pub(crate) fn shown_peer(
     kv: &dyn KvRead,
+    me: &Me,
     live: &super::live::Live,
     peer: &PeerKey,
     row: Option<&DeviceRow>,
@@ -436,11 +451,17 @@ pub(crate) fn shown_peer(
         Some(row) => find_contact(kv, &row.user)?,
         None => None,
     };
+    let name = match (contact, row) {
+        (Some((_, contact)), _) => Some(contact.name().to_owned()),
+        (None, Some(row)) if row.user == me.user => account::device_name(kv, &row.device)?,
+        (None, Some(row)) => own_name(kv, &row.user)?,
+        (None, None) => None,
+    };
     let route = if live.nearby.contains_key(peer) { Route::Lan } else { Route::Direct };
     Ok(Peer {
         peer_id: address::peer_id(peer),
         user: row.map(|row| row.user.to_string()),
-        name: contact.map(|(_, contact)| contact.name().to_owned()),
+        name,
         device: row.map(|row| row.device.to_string()),
         route,
     })

@@ -497,6 +497,9 @@ pub(crate) fn receive(
         node: Some(receipt.node),
     };
     rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &after)?;
+    if before.is_none() {
+        parcels::arrived_here(ctx)?;
+    }
     if before.as_ref().is_none_or(|before| before.node != after.node) {
         channels::acknowledged(ctx, conversation, &receipt.node)?;
     }

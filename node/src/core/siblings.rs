@@ -59,8 +59,8 @@ pub(crate) fn welcome(
     if is_in(ctx, note, &record.device)? {
         return Ok(());
     }
-    channels::append_governance(ctx, note, GovOp::AddDevice(addition(record)))?;
-    account::name_device(ctx, record.device, name.to_owned())
+    account::name_device(ctx, record.device, name.to_owned())?;
+    channels::append_governance(ctx, note, GovOp::AddDevice(addition(record)))
 }
 
 fn is_in(ctx: &mut Ctx<'_>, number: ConvNo, device: &DeviceId) -> Result<bool, CoreError> {

@@ -519,7 +519,7 @@ impl View<'_> {
         let mut peers = Vec::new();
         for peer in self.live.peers.keys() {
             let device = people::find_peer(self.kv, peer)?.map(|(_, row)| row);
-            peers.push(people::shown_peer(self.kv, self.live, peer, device.as_ref())?);
+            peers.push(people::shown_peer(self.kv, self.me, self.live, peer, device.as_ref())?);
         }
         Ok(Status {
             running: self.live.running,

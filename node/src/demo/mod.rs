@@ -1,9 +1,10 @@
-//! `kith demo`: two people and a relay at work, on this machine only.
+//! `kith demo`: three people, four devices and a relay at work, on this machine only.
 //!
-//! A relay, Ana and Ben run as separate processes on loopback in a temporary folder; they meet,
-//! write, leave and come back, and every step is checked against what their own APIs say. Nothing
-//! is left behind: the folder goes, and the processes end with this one.
+//! All run as separate processes on loopback in a temporary folder; they meet, write, leave and come
+//! back, and every step is checked against what their own APIs say. Nothing is left behind: the
+//! folder goes, and the processes end with this one.
 
+mod circle;
 mod process;
 mod report;
 mod story;

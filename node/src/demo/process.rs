@@ -126,14 +126,30 @@ pub(super) struct Person {
 impl Person {
     /// Makes a profile.
     pub(super) async fn new(folder: &Path, name: &'static str) -> Result<Self, ApiError> {
+        let words = folder.join(format!("{name}.words")).display().to_string();
+        Self::made(folder, name, &["--name", name, "--words-to", &words]).await
+    }
+
+    /// Makes a profile that is another device of the user who gave a link.
+    pub(super) async fn linked(
+        folder: &Path,
+        name: &'static str,
+        link: &str,
+    ) -> Result<Self, ApiError> {
+        let args = ["--link", link, "--device-name", name, "--wait-history", "--timeout", "20"];
+        Self::made(folder, name, &args).await
+    }
+
+    async fn made(folder: &Path, name: &'static str, args: &[&str]) -> Result<Self, ApiError> {
         let profile = folder.join(name.to_lowercase());
         let program = std::env::current_exe().map_err(broken)?;
         let made = Command::new(program)
             .arg("--profile")
             .arg(&profile)
-            .args(["--json", "init", "--name", name, "--words-to"])
-            .arg(folder.join(format!("{name}.words")))
+            .args(["--json", "init"])
+            .args(args)
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output()
             .await
             .map_err(broken)?;
@@ -189,25 +205,35 @@ impl Person {
         serde_json::from_value(answer).map_err(broken)
     }
 
-    /// Its only chat.
-    pub(super) async fn chat(&self) -> Result<Chat, ApiError> {
+    /// A chat by its name, if it is there.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Chat>, ApiError> {
         let chats: Vec<Chat> = self.ask(Request::Chats {}).await?;
-        chats.into_iter().next().ok_or_else(|| broken("there is no chat"))
+        Ok(chats.into_iter().find(|chat| chat.name == name))
     }
 
-    /// Everything in its chat, oldest first.
-    pub(super) async fn log(&self) -> Result<Vec<Message>, ApiError> {
-        let chat = self.chat().await?.id;
+    /// A chat by its name.
+    pub(super) async fn chat(&self, name: &str) -> Result<Chat, ApiError> {
+        let found = self.find(name).await?;
+        found.ok_or_else(|| broken(format_args!("{} has no chat {name}", self.name)))
+    }
+
+    /// Everything in a chat, oldest first.
+    pub(super) async fn log(&self, chat: &str) -> Result<Vec<Message>, ApiError> {
+        let chat = self.chat(chat).await?.id;
         self.ask(Request::Log { chat, limit: 1000, before: None }).await
     }
 
-    /// Waits until its chat fulfils something.
+    /// Waits until a chat fulfils something.
     pub(super) async fn until(
         &self,
+        chat: &str,
         what: &str,
         fulfilled: impl Fn(&[Message]) -> bool,
     ) -> Result<(), ApiError> {
-        self.until_true(what, async || Ok(fulfilled(&self.log().await?))).await
+        self.until_true(what, async || {
+            Ok(self.find(chat).await?.is_some() && fulfilled(&self.log(chat).await?))
+        })
+        .await
     }
 
     /// Waits until nothing is missing and nothing is left to send.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    circle::Circle,
     process::{Person, Relay},
     report::Report,
 };
@@ -23,7 +24,23 @@ pub(super) struct Tally {
     pub(super) digests_equal: bool,
 }
 
-fn check(holds: bool, what: &str) -> Result<(), ApiError> {
+impl Tally {
+    /// Counts what is wrong in one device's copy of a chat.
+    pub(super) fn count(&mut self, log: &[Message], written: &BTreeMap<String, String>) {
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        for message in log {
+            *seen.entry(message.id.as_str()).or_default() += 1;
+        }
+        self.duplicates += seen.values().filter(|count| **count > 1).count();
+        for (id, text) in written {
+            let right = text_of(log, id)
+                .is_some_and(|message| message.deleted || message.text.as_ref() == Some(text));
+            self.lost += usize::from(!right);
+        }
+    }
+}
+
+pub(super) fn check(holds: bool, what: &str) -> Result<(), ApiError> {
     if holds {
         Ok(())
     } else {
@@ -31,7 +48,7 @@ fn check(holds: bool, what: &str) -> Result<(), ApiError> {
     }
 }
 
-fn all_reached<'a>(ids: &'a [String], state: State) -> impl Fn(&[Message]) -> bool + 'a {
+pub(super) fn all_reached<'a>(ids: &'a [String], state: State) -> impl Fn(&[Message]) -> bool + 'a {
     move |log| {
         let reached: BTreeSet<&str> =
             log.iter().filter(|message| message.state >= state).map(|m| m.id.as_str()).collect();
@@ -39,7 +56,7 @@ fn all_reached<'a>(ids: &'a [String], state: State) -> impl Fn(&[Message]) -> bo
     }
 }
 
-fn text_of<'a>(log: &'a [Message], id: &str) -> Option<&'a Message> {
+pub(super) fn text_of<'a>(log: &'a [Message], id: &str) -> Option<&'a Message> {
     log.iter().find(|message| message.id == id)
 }
 
@@ -63,11 +80,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), ApiError> {
     report.step("Ana and Ben are online");
 
     report.scene("First contact");
-    let invite: Invite = ana.ask(Request::Invite { expires_s: 3600 }).await?;
-    let accepted: Accepted = ben.ask(Request::Accept { link: invite.link }).await?;
-    check(accepted.state != InviteState::Refused, "the invite was accepted")?;
-    meet(&ben).await?;
-    meet(&ana).await?;
+    befriend(&ana, &ben).await?;
     report.step("Ben accepted Ana's invite: they are contacts");
 
     online(report, &ana, &ben, &mut written).await?;
@@ -76,10 +89,10 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), ApiError> {
     ben.leave().await?;
     let mut away = Vec::new();
     for number in 1..=WHILE_AWAY {
-        away.push(send(&ana, &format!("while you were away {number}"), &mut written).await?);
+        away.push(send(&ana, "Ben", &format!("while you were away {number}"), &mut written).await?);
     }
     report.step(&format!("Ana wrote {WHILE_AWAY} messages to Ben, who is away"));
-    ana.until("all relayed", all_reached(&away, State::Relayed)).await?;
+    ana.until("Ben", "all relayed", all_reached(&away, State::Relayed)).await?;
     let info: Info = ana.ask(Request::Info { message: away[0].clone() }).await?;
     let kept = info.devices.iter().all(|device| {
         device.state == State::Relayed
@@ -94,8 +107,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), ApiError> {
     report.step("Ana left; the relay was killed and started again");
     ben.come(&relay.address).await?;
     let have_all = |log: &[Message]| away.iter().all(|id| text_of(log, id).is_some());
-    ben.until("all that Ana sent", have_all).await?;
-    let log = ben.log().await?;
+    ben.until("Ana", "all that Ana sent", have_all).await?;
+    let log = ben.log("Ana").await?;
     let order: Vec<&String> =
         log.iter().map(|message| &message.id).filter(|id| away.contains(id)).collect();
     check(order.iter().zip(&away).all(|(seen, sent)| *seen == sent), "they are in order")?;
@@ -104,34 +117,42 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), ApiError> {
 
     changes(report, &mut ana, &mut ben, &relay, &away, &mut written).await?;
 
-    report.scene("Both compare");
-    ana.until_idle().await?;
-    ben.until_idle().await?;
-    let tally = compare(&ana, &ben, &written).await?;
+    let mut circle = Circle::gather(report, folder.path(), &relay.address, ana, ben).await?;
+    circle.talk(report).await?;
+    circle.link(report).await?;
+    circle.apart(report, &mut written).await?;
+    circle.forget(report).await?;
+    circle.part(report).await?;
+
+    report.scene("All compare");
+    let tally = circle.compare(&written).await?;
     let fine = tally.lost == 0 && tally.duplicates == 0 && tally.digests_equal;
-    report.step("both chats have the same digest");
+    report.step("every chat has the same digest on every device in it");
     report.tally(tally);
-    ana.leave().await?;
-    ben.leave().await?;
+    circle.leave().await?;
     relay.process.leave().await?;
-    check(fine, "nothing is lost, nothing is twice, both sides agree")
+    check(fine, "nothing is lost, nothing is twice, all devices agree")
 }
 
-async fn meet(person: &Person) -> Result<(), ApiError> {
-    person
-        .until_true("a contact", async || {
-            let chats: Vec<Chat> = person.ask(Request::Chats {}).await?;
-            Ok(!chats.is_empty())
-        })
-        .await
+/// Makes two people contacts.
+pub(super) async fn befriend(one: &Person, other: &Person) -> Result<(), ApiError> {
+    let invite: Invite = one.ask(Request::Invite { expires_s: 3600 }).await?;
+    let accepted: Accepted = other.ask(Request::Accept { link: invite.link }).await?;
+    check(accepted.state != InviteState::Refused, "the invite was accepted")?;
+    for (person, contact) in [(one, other), (other, one)] {
+        let met = async || Ok(person.find(contact.name).await?.is_some());
+        person.until_true("a contact", met).await?;
+    }
+    Ok(())
 }
 
-async fn send(
+pub(super) async fn send(
     from: &Person,
+    to: &str,
     text: &str,
     written: &mut BTreeMap<String, String>,
 ) -> Result<String, ApiError> {
-    let chat = from.chat().await?.id;
+    let chat = from.chat(to).await?.id;
     let sent: Sent = from.ask(Request::Send { chat, text: text.to_owned() }).await?;
     written.insert(sent.id.clone(), text.to_owned());
     Ok(sent.id)
@@ -147,15 +168,15 @@ async fn online(
     report.scene("Both online");
     let (mut from_ana, mut from_ben) = (Vec::new(), Vec::new());
     for number in 1..=5 {
-        from_ana.push(send(ana, &format!("hello Ben {number}"), written).await?);
-        from_ben.push(send(ben, &format!("hello Ana {number}"), written).await?);
+        from_ana.push(send(ana, "Ben", &format!("hello Ben {number}"), written).await?);
+        from_ben.push(send(ben, "Ana", &format!("hello Ana {number}"), written).await?);
     }
-    ana.until("delivered", all_reached(&from_ana, State::Delivered)).await?;
-    ben.until("delivered", all_reached(&from_ben, State::Delivered)).await?;
+    ana.until("Ben", "delivered", all_reached(&from_ana, State::Delivered)).await?;
+    ben.until("Ana", "delivered", all_reached(&from_ben, State::Delivered)).await?;
     report.step("five messages each way; each recipient's device signed for them");
-    let chat = ben.chat().await?.id;
+    let chat = ben.chat("Ana").await?.id;
     let _: Chat = ben.ask(Request::MarkRead { chat, upto: None }).await?;
-    ana.until("read", all_reached(&from_ana, State::Read)).await?;
+    ana.until("Ben", "read", all_reached(&from_ana, State::Read)).await?;
     report.step("Ben read them: Ana sees it");
     Ok(())
 }
@@ -170,8 +191,8 @@ async fn changes(
     written: &mut BTreeMap<String, String>,
 ) -> Result<(), ApiError> {
     report.scene("Ben changes things while Ana is away");
-    let edited = send(ben, "this has a tpyo", written).await?;
-    let deleted = send(ben, "this was a mistake", written).await?;
+    let edited = send(ben, "Ana", "this has a tpyo", written).await?;
+    let deleted = send(ben, "Ana", "this was a mistake", written).await?;
     let text = "this has no typo".to_owned();
     let _: Sent = ben.ask(Request::Edit { message: edited.clone(), text: text.clone() }).await?;
     written.insert(edited.clone(), text.clone());
@@ -184,7 +205,7 @@ async fn changes(
     ben.leave().await?;
     report.step("Ben edited one message, deleted another, reacted to a third, and left");
     ana.come(&relay.address).await?;
-    ana.until("Ben's changes", |log| {
+    ana.until("Ben", "Ben's changes", |log| {
         let edit =
             text_of(log, &edited).is_some_and(|m| m.edited && m.text.as_ref() == Some(&text));
         let delete = text_of(log, &deleted).is_some_and(|m| m.deleted && m.text.is_none());
@@ -193,39 +214,12 @@ async fn changes(
     })
     .await?;
     report.step("Ana came back alone and sees the edit, the deletion and the reaction");
-    ana.until("receipts", all_reached(away, State::Delivered)).await?;
+    ana.until("Ben", "receipts", all_reached(away, State::Delivered)).await?;
     report.step("Ben's signed receipts waited for her too: all delivered");
     ben.come(&relay.address).await?;
-    let chat = ben.chat().await?.id;
+    let chat = ben.chat("Ana").await?.id;
     let _: Chat = ben.ask(Request::MarkRead { chat, upto: None }).await?;
-    ana.until("read", all_reached(away, State::Read)).await?;
+    ana.until("Ben", "read", all_reached(away, State::Read)).await?;
     report.step("Ben came back and read everything: Ana sees it");
     Ok(())
-}
-
-/// Compares both sides with what was written.
-async fn compare(
-    ana: &Person,
-    ben: &Person,
-    written: &BTreeMap<String, String>,
-) -> Result<Tally, ApiError> {
-    let (chat_ana, chat_ben) = (ana.chat().await?, ben.chat().await?);
-    let mut tally = Tally {
-        messages: written.len(),
-        digests_equal: chat_ana.digest == chat_ben.digest,
-        ..Tally::default()
-    };
-    for log in [ana.log().await?, ben.log().await?] {
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        for message in &log {
-            *seen.entry(message.id.as_str()).or_default() += 1;
-        }
-        tally.duplicates += seen.values().filter(|count| **count > 1).count();
-        for (id, text) in written {
-            let right = text_of(&log, id)
-                .is_some_and(|message| message.deleted || message.text.as_ref() == Some(text));
-            tally.lost += usize::from(!right);
-        }
-    }
-    Ok(tally)
 }

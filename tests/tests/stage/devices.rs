@@ -298,3 +298,29 @@ fn notes_to_self_are_kept_and_synced() {
         assert!(log.iter().all(|message| message.outgoing));
     }
 }
+
+/// A new device that was switched off at once and on again is in the middle of things: nothing waits
+/// for a second try.
+#[test]
+fn a_new_device_is_quick() {
+    let mut stage = Stage::new(3);
+    stage.befriend(0, 1);
+    stage.befriend(0, 2);
+    let contacts = vec![Device::name(1), Device::name(2)];
+    let request = Request::GroupNew { name: "garden".into(), contacts };
+    stage.ask(0, request).expect("a group is founded");
+    stage.pass(5_000);
+    let desk = stage.link_device(0);
+    stage.pass(1_000);
+    is_idle(&mut stage, desk);
+    stage.stop(desk);
+    stage.pass(100);
+    stage.start(desk);
+    stage.pass(300);
+    let id = say(&mut stage, desk, "garden", "from the desk");
+    stage.pass(2_000);
+    for device in [0, 1, 2] {
+        assert_eq!(stage.texts_of(device, "garden"), ["from the desk"], "at {device}");
+    }
+    assert_eq!(stage.state(desk, &id), "delivered");
+}

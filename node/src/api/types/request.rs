@@ -264,7 +264,7 @@ mod tests {
             "group_rename" => json!({"group": "trip", "name": "journey"}),
             "device_link" => json!({"expires_s": 600, "approve": false}),
             "device_approve" => json!({"device": "ab", "approve": true}),
-            "device_rename" => json!({"device": "desk", "name": "attic"}),
+            "device_rename" => json!({"device": "ab", "name": "desk"}),
             "device_revoke" => json!({"device": "desk"}),
             _ => json!({}),
         };

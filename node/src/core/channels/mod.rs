@@ -395,6 +395,18 @@ fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreE
     Ok(())
 }
 
+/// A device is known now whose record had not come yet: where governance names it, it belongs.
+pub(crate) fn known_now(ctx: &mut Ctx<'_>, device: &DeviceId) -> Result<(), CoreError> {
+    for (number, channel) in all(ctx.kv)? {
+        let named = channel.unknown > 0
+            && with_governance(ctx, number, |gov| Ok(gov.live_devices().contains_key(device)))?;
+        if named {
+            governed(ctx, number)?;
+        }
+    }
+    Ok(())
+}
+
 /// The conversations we share with a peer.
 pub(crate) fn shared_with(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<Vec<ConvNo>, CoreError> {
     let Some((number, device)) = people::find_peer(ctx.kv, peer)? else { return Ok(Vec::new()) };

@@ -14,7 +14,7 @@ use crate::core::{
     CoreError, Ctx, account, address, channels, events,
     io::PeerKey,
     live::Timer,
-    me, people, record,
+    me, people, receipts, record,
     relays::{self, Namer},
     rows::{self, InviteNo},
     siblings, views,
@@ -203,8 +203,16 @@ pub(super) fn granted(
 pub(super) fn lacking(kv: &dyn KvRead) -> Result<u64, KvError> {
     let Some(wish) = wished(kv)? else { return Ok(0) };
     let Some(expects) = wish.expects else { return Ok(1) };
-    let there = channels::all(kv)?.iter().filter(|(_, channel)| channel.tip().is_some()).count();
-    Ok(u64::from(expects).saturating_sub(there as u64))
+    let mut there = 0;
+    for (number, channel) in channels::all(kv)? {
+        // Only with another one's receipt it is known what is missing there.
+        let told = channels::known_devices(kv, number)?
+            .into_iter()
+            .map(|device| receipts::stands(kv, number, device))
+            .try_fold(false, |told, stands| Ok::<_, KvError>(told || stands?.is_some()))?;
+        there += u64::from(channel.tip().is_some() && told);
+    }
+    Ok(u64::from(expects).saturating_sub(there))
 }
 
 /// A sibling brought us into a conversation: it has our record; with the last one the link is done

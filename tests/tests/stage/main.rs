@@ -4,7 +4,6 @@
 mod claims;
 mod devices;
 mod groups;
-mod open;
 mod peers;
 mod relays;
 mod time;

@@ -28,6 +28,7 @@ pub mod introductions;
 pub mod io;
 pub mod letter;
 pub mod live;
+pub mod lookup;
 pub mod me;
 pub mod outbox;
 pub mod parcels;

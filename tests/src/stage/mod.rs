@@ -5,6 +5,7 @@
 //! core's changes are applied before its effects, as the driver does.
 
 pub mod forge;
+mod gossip;
 mod hosts;
 
 use std::{
@@ -19,7 +20,7 @@ use kith_node::{
     },
     core::{
         Core,
-        io::{Effect, Input, PeerKey},
+        io::{Effect, Input, PeerKey, Spread, Topic},
         is_query,
         me::Me,
     },
@@ -54,6 +55,14 @@ pub struct Device {
     pub inputs: u64,
     /// Frames it sent to peers.
     pub frames: u64,
+    /// What it gossiped.
+    pub published: Vec<(Topic, Vec<u8>)>,
+    /// What it listens to.
+    pub topics: BTreeMap<Topic, Spread>,
+    /// With whom it speaks of topics.
+    pub members: Vec<PeerKey>,
+    /// Whether gossip reaches it only in appearance.
+    pub deaf: bool,
     /// Rows its core read.
     pub reads: u64,
     /// The numbers of the requests it sent to relays, in order.
@@ -78,6 +87,8 @@ pub struct Stage {
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
     links: BTreeSet<(usize, usize)>,
+    /// Which device knows of which other that it listens to what.
+    hears_of: BTreeSet<(usize, usize, Topic)>,
     agenda: VecDeque<(usize, Input)>,
 }
 
@@ -95,6 +106,7 @@ impl Stage {
             apart: BTreeSet::new(),
             all_apart: false,
             links: BTreeSet::new(),
+            hears_of: BTreeSet::new(),
             agenda: VecDeque::new(),
         };
         for number in 0..devices {
@@ -111,6 +123,8 @@ impl Stage {
         one.core = Core::open(&one.kv).expect("memory does not fail").expect("it was set up");
         one.on = true;
         one.wake_at = None;
+        one.topics.clear();
+        one.members.clear();
         let addresses = vec![format!("/ip4/10.0.0.{}/tcp/4001", device + 1)];
         self.agenda.push_back((device, Input::Listening { addresses }));
     }
@@ -137,6 +151,7 @@ impl Stage {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerDown { peer });
             }
+            self.listen();
         }
     }
 
@@ -159,6 +174,7 @@ impl Stage {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerUp { peer });
             }
+            self.listen();
         }
     }
 
@@ -226,8 +242,12 @@ impl Stage {
 
     fn perform(&mut self, device: usize, effect: Effect) {
         match effect {
-            // Nobody gossips yet: conversations of two go straight.
-            Effect::Topics { .. } | Effect::Publish { .. } => {}
+            Effect::Topics { topics, members } => {
+                let one = &mut self.devices[device];
+                (one.topics, one.members) = (topics, members);
+                self.listen();
+            }
+            Effect::Publish { topic, bytes } => self.gossip(device, topic, bytes),
             Effect::PeerSend { peer, bytes } => {
                 self.devices[device].frames += 1;
                 let from = self.devices[device].transport;
@@ -358,6 +378,10 @@ impl Device {
             events: Vec::new(),
             inputs: 0,
             frames: 0,
+            published: Vec::new(),
+            topics: BTreeMap::new(),
+            members: Vec::new(),
+            deaf: false,
             reads: 0,
             asked: Vec::new(),
             wanted: BTreeMap::new(),

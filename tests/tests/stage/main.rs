@@ -2,6 +2,7 @@
 //! fall silent or say too much. Each test tells the story of something that once went wrong.
 
 mod claims;
+mod gossip;
 mod groups;
 mod peers;
 mod relays;

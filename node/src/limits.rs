@@ -23,6 +23,8 @@ pub const PEERS_INBOUND_MAX: usize = 256;
 pub const GOSSIP_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
 /// Topics of one peer.
 pub const TOPICS_PER_PEER_MAX: usize = 20_000;
+/// How often the heart of gossip without a mesh beats, while a member is connected.
+pub const GOSSIP_BEAT_MS: u64 = 10_000;
 /// Devices of a group up to which its gossip goes straight to all.
 pub const STRAIGHT_DEVICES_MAX: usize = 32;
 /// Connections others opened that are still being set up.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use kith_node::core::io::{Input, Spread, Topic};
+use rand_chacha::rand_core::Rng;
 
 use super::Stage;
 
@@ -56,9 +57,24 @@ impl Stage {
                     speaks.push(*other);
                 }
                 if !self.devices[*other].deaf {
-                    self.queue(*other, Input::Gossip { topic, bytes: bytes.clone() });
+                    let input = Input::Gossip { topic, bytes: bytes.clone() };
+                    self.whisper(*other, input);
                 }
             }
+        }
+    }
+
+    /// Something gossiped reaches a device, as luck has it.
+    fn whisper(&mut self, device: usize, input: Input) {
+        let Some(luck) = &mut self.luck else { return self.queue(device, input) };
+        match luck.next_u32() % 6 {
+            0 | 1 => {}
+            2 => self.late.push((device, input)),
+            3 => {
+                self.late.push((device, input.clone()));
+                self.queue(device, input);
+            }
+            _ => self.queue(device, input),
         }
     }
 }

@@ -84,6 +84,10 @@ pub struct Stage {
     pub hosts: Vec<Host>,
     /// Pairs (lower first) that can not reach each other directly.
     pub apart: BTreeSet<(usize, usize)>,
+    /// What gossip is left to: where it is set, some is lost, some comes twice or late.
+    pub luck: Option<ChaCha20Rng>,
+    /// Gossip that comes late.
+    late: Vec<(usize, Input)>,
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
     links: BTreeSet<(usize, usize)>,
@@ -104,6 +108,8 @@ impl Stage {
             devices: Vec::new(),
             hosts: Vec::new(),
             apart: BTreeSet::new(),
+            luck: None,
+            late: Vec::new(),
             all_apart: false,
             links: BTreeSet::new(),
             hears_of: BTreeSet::new(),
@@ -217,6 +223,9 @@ impl Stage {
     /// Lets time pass, with all that becomes due in it.
     pub fn pass(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
+        for (device, input) in std::mem::take(&mut self.late) {
+            self.queue(device, input);
+        }
         loop {
             self.settle();
             let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();

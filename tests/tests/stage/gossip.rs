@@ -2,6 +2,10 @@
 
 use kith_node::{api::types::Request, core::io::Topic, limits};
 use kith_tests::stage::{Device, Stage};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::groups::{all_agree, found, log, people, say};
 
@@ -191,4 +195,59 @@ fn what_is_gossiped_by_anybody_harms_nothing_and_comes_twice_at_no_cost() {
     });
     assert_eq!(done, (0, 0), "it answers nobody");
     assert_eq!(log(&mut stage, 1), ["once"]);
+}
+
+/// Gossip that is lost, late and doubled; streams that break; devices that stop; somebody removed:
+/// in the end everybody has everything once, and nothing is left to do.
+#[test]
+fn whatever_becomes_of_gossip_nothing_is_lost() {
+    for seed in 0..std::env::var("SEEDS").map_or(3, |n| n.parse().unwrap()) {
+        let mut luck = ChaCha20Rng::seed_from_u64(seed);
+        let mut stage = garden(4);
+        let group = stage.ask(0, Request::Chats {}).expect("chats are listed");
+        let of = |chat: &&serde_json::Value| chat["name"] == "garden";
+        let group = group.as_array().and_then(|all| all.iter().find(of)).expect("it is there");
+        let group = group["id"].as_str().expect("it has an id").to_owned();
+        stage.luck = Some(ChaCha20Rng::seed_from_u64(1_000 + seed));
+        let mut said = Vec::new();
+        for number in 0..30 {
+            let (one, other) = (luck.next_u32() as usize % 4, luck.next_u32() as usize % 4);
+            match luck.next_u32() % 12 {
+                0 if one != other => stage.part(one, other),
+                1 if one != other => stage.meet(one, other),
+                2 if one > 0 && stage.devices[one].on => stage.stop(one),
+                3 if !stage.devices[one].on => stage.start(one),
+                4 => {
+                    let (group, name) = (group.clone(), format!("garden {number}"));
+                    stage.ask(0, Request::GroupRename { group, name }).expect("it is renamed");
+                }
+                _ if stage.devices[one].on => {
+                    let text = format!("{number} by {one}");
+                    let request = Request::Send { chat: group.clone(), text: text.clone() };
+                    stage.ask(one, request).expect("a text can be sent");
+                    said.push(text);
+                }
+                _ => {}
+            }
+            stage.pass(u64::from(luck.next_u32() % 4_000));
+        }
+        for device in 0..4 {
+            if !stage.devices[device].on {
+                stage.start(device);
+            }
+        }
+        stage.pass(5_000);
+        for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+            stage.meet(a, b);
+        }
+        stage.pass(1_200_000);
+        said.sort();
+        for device in 0..4 {
+            let mut texts = stage.texts_of(device, &group);
+            texts.sort();
+            assert_eq!(texts, said, "at {device}, seed {seed}");
+            let idle = stage.ask(device, Request::Idle {}).expect("it answers");
+            assert_eq!(idle["idle"], true, "at {device}, seed {seed}: {idle}");
+        }
+    }
 }

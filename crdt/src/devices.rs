@@ -135,6 +135,27 @@ impl SignedRecord {
         .sign(root)
     }
 
+    /// A certificate for a further device, signed by a certified one.
+    pub fn by_device(
+        signer: &SigningKey,
+        user: UserId,
+        device: DeviceId,
+        consent: Signature,
+        parents: Vec<RecordId>,
+        issued_ms: u64,
+    ) -> SignedRecord {
+        let signer_id = DeviceId(signer.verifying_key().to_bytes());
+        Record {
+            user,
+            device,
+            issued_ms,
+            signer: Signer::Device(signer_id),
+            parents,
+            statement: Statement::Certify { consent },
+        }
+        .sign(signer)
+    }
+
     /// Canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         canonical::encode(self)

@@ -334,7 +334,11 @@ fn check_place(
         Op::Gov(_) if place.log.kind != LogKind::Gov => {
             return Err(EntryError::Place("governance stands in the governance log"));
         }
-        Op::Text { .. } | Op::Edit { .. } | Op::Delete { .. } | Op::React { .. }
+        Op::Text { .. }
+        | Op::Edit { .. }
+        | Op::Delete { .. }
+        | Op::React { .. }
+        | Op::Account(_)
             if place.log.kind != LogKind::Content =>
         {
             return Err(EntryError::Place("content stands in the content log"));

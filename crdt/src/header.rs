@@ -28,8 +28,9 @@ const KIND_EDIT: u16 = 3;
 const KIND_DELETE: u16 = 4;
 const KIND_REACT: u16 = 5;
 const KIND_GOV: u16 = 6;
+const KIND_ACCOUNT: u16 = 7;
 /// Kinds from here on are not known to this version.
-const KIND_FIRST_UNKNOWN: u16 = 7;
+const KIND_FIRST_UNKNOWN: u16 = 8;
 
 /// An entry's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub enum Op {
     },
     /// A governance operation, opaque here (see [`crate::gov`] for its meaning).
     Gov(Vec<u8>),
+    /// A write to the user's account, in the note to self; opaque here (see [`crate::account`]).
+    Account(Vec<u8>),
     /// A kind of a later version: kept and counted, shown as a placeholder.
     Unknown {
         /// Its number.
@@ -238,6 +241,7 @@ impl Op {
             Op::Delete { target } => (KIND_DELETE, fields(target)),
             Op::React { target, emoji, add } => (KIND_REACT, fields(&(target, emoji, add))),
             Op::Gov(bytes) => (KIND_GOV, bytes.clone()),
+            Op::Account(bytes) => (KIND_ACCOUNT, bytes.clone()),
             Op::Unknown { kind, bytes } => (*kind, bytes.clone()),
         }
     }
@@ -264,6 +268,7 @@ impl Op {
                 Op::React { target, emoji, add }
             }
             KIND_GOV => Op::Gov(payload),
+            KIND_ACCOUNT => Op::Account(payload),
             kind => Op::Unknown { kind, bytes: payload },
         })
     }
@@ -292,6 +297,7 @@ mod tests {
                 add
             }),
             proptest::collection::vec(any::<u8>(), 0..300).prop_map(Op::Gov),
+            proptest::collection::vec(any::<u8>(), 0..300).prop_map(Op::Account),
             (KIND_FIRST_UNKNOWN.., proptest::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(kind, bytes)| Op::Unknown { kind, bytes }),
         ]

@@ -3,6 +3,7 @@
 //! Everything here is pure: no clock, no randomness, no I/O. Bytes come in, verified values and
 //! views come out; whoever calls brings the time, the random numbers and the storage.
 
+pub mod account;
 pub mod aggregate;
 mod bits;
 pub mod body;

@@ -14,6 +14,12 @@ pub const BODY_BYTES_MAX: usize = TEXT_BYTES_MAX + BODY_PAD_STEP_BYTES;
 /// Bodies above the small buckets are padded to multiples of this.
 pub const BODY_PAD_STEP_BYTES: usize = 1024;
 
+/// One write to an account register, encoded: with the other fields it fits a header.
+pub const ACCOUNT_OP_BYTES_MAX: usize = 512;
+
+/// A name in an account, UTF-8.
+pub const ACCOUNT_NAME_BYTES_MAX: usize = 64;
+
 /// Governance heads one header can name.
 pub const GOV_HEADS_MAX: usize = 8;
 

@@ -70,6 +70,8 @@ codes! {
     UnknownContact = "unknown_contact",
     /// No message of that id.
     UnknownMessage = "unknown_message",
+    /// No own device of that name or id.
+    UnknownDevice = "unknown_device",
     /// No relay of that address or peer id.
     UnknownRelay = "unknown_relay",
     /// A name or id prefix that fits several; they are listed as candidates.
@@ -86,6 +88,10 @@ codes! {
     InvalidName = "invalid_name",
     /// Not a network address, or one without what is needed (`/p2p/…`).
     InvalidAddress = "invalid_address",
+    /// This device waits to be linked to the user's others.
+    NotLinked = "not_linked",
+    /// Another device of the user revoked this one.
+    Revoked = "revoked",
     /// Only the author can do this to a message, or the owner to a group.
     NotYours = "not_yours",
     /// We left the group or were taken out of it.

@@ -90,6 +90,7 @@ shown once on a terminal; elsewhere they are only written to the file of --words
 
 Examples:
   kith init --name Ana
+  kith init --link 'kith:link…'
   kith --profile /srv/bot init --name Bot --words-to /root/bot.words")]
     Init(InitArgs),
 
@@ -217,6 +218,13 @@ Examples:
         command: GroupCommand,
     },
 
+    /// Your devices: link a new one, see, name and revoke them
+    Device {
+        /// What to do
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+
     /// Relays that keep messages for people who are away
     Relay {
         /// What to do with them
@@ -261,8 +269,24 @@ write, leave and come back, checks every step, and leaves nothing behind.")]
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The name others see
-    #[arg(long)]
-    pub name: String,
+    #[arg(long, required_unless_present = "link", conflicts_with = "link")]
+    pub name: Option<String>,
+
+    /// Join the devices of a user: the link that `kith device link` printed on one of them
+    #[arg(long, value_name = "URI", conflicts_with = "words_to")]
+    pub link: Option<String>,
+
+    /// What your other devices call this one; with --link
+    #[arg(long, value_name = "NAME", requires = "link")]
+    pub device_name: Option<String>,
+
+    /// Return only when the whole past is here; with --link
+    #[arg(long, requires = "link")]
+    pub wait_history: bool,
+
+    /// How long to wait for the other device, in seconds; with --link
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
 
     /// Write the 24 words to a new file only you can read
     #[arg(long, value_name = "FILE")]
@@ -489,6 +513,52 @@ pub struct EventsArgs {
     /// The cursor of the last event already seen
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<u64>,
+}
+
+/// `device …`
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Print a link that makes a new installation another device of yours, and wait for it
+    #[command(after_help = "\
+On the new device: kith init --link 'kith:link…'. Both show a code; say yes here if they agree. The
+new device then gets all contacts, conversations and the whole past.
+
+Examples:
+  kith device link
+  kith device link --yes --timeout 60")]
+    Link(DeviceLinkArgs),
+    /// Your devices, this one first, and those that wait to be linked
+    Ls,
+    /// Give one of your devices another name
+    Rename {
+        /// Which: its name, or the first digits of its id
+        device: String,
+        /// Its new name
+        name: String,
+    },
+    /// Revoke another device of yours: it reads and writes nothing further, anywhere
+    #[command(after_help = "\
+For a device that is lost, sold or broken. It can not be taken back; what it has already received
+stays there.
+
+Example:
+  kith device revoke 'old laptop'")]
+    Revoke {
+        /// Which: its name, or the first digits of its id
+        device: String,
+    },
+}
+
+/// `device link`
+#[derive(Debug, Args)]
+pub struct DeviceLinkArgs {
+    /// Link whoever uses the link, without asking
+    #[arg(long)]
+    pub yes: bool,
+
+    /// How long the link lives, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
 }
 
 /// `group …`

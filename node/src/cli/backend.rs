@@ -122,6 +122,21 @@ pub(super) fn create(
     Ok(NewDevice { user, device, words: root.words(), store })
 }
 
+/// Makes a device that waits to be linked to others of the link's user, and the profile that holds it.
+pub(super) fn create_linked(
+    profile: &Profile,
+    key: &KeySource,
+    link: &crate::identity::invite::Invite,
+    uri: &str,
+    name: &str,
+) -> Result<Store, ApiError> {
+    let empty = MemoryKv::default();
+    let mut rows = Overlay::new(&empty);
+    Me::create_linked(&mut rows, &mut entropy()?, clock::now_ms(), link.user, &link.name)?;
+    crate::core::parcels::wish(&mut rows, uri, name)?;
+    Ok(profile.create(key, rows.into_changes())?)
+}
+
 /// The 24 words, as long as nobody confirmed them.
 pub(super) fn kept_words(store: &Store) -> Result<Option<Zeroizing<String>>, ApiError> {
     Ok(me::root(&store.snapshot()?)?.map(|root| root.words()))

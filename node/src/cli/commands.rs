@@ -13,6 +13,7 @@ use super::{
         WaitArgs,
     },
     backend::{Device, reach, reach_running},
+    device,
     human,
     output::{Output, Stop},
     wait,
@@ -107,6 +108,7 @@ pub(super) async fn run(global: &Global, command: Command, out: &mut Output) -> 
             events(&device, args.after, out).await
         }
         Command::Group { command } => group(global, command, out).await,
+        Command::Device { command } => device::run(global, command, out).await,
         Command::Relay { command } => relay(global, command, out).await,
         Command::Verify(args) => verify(&reach(global).await?, args, out).await,
         Command::Name(args) => {

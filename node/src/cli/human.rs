@@ -5,7 +5,7 @@
 use super::{escape, output::columns};
 use crate::api::types::{
     Accepted, Chat, ChatKind, Contact, Event, EventKind, Info, InviteState, Message, MessageChange,
-    MessageKind, RelayInfo, RelayState, Route, State, Status, Verify,
+    MessageKind, OwnDevice, OwnDeviceState, RelayInfo, RelayState, Route, State, Status, Verify,
 };
 
 /// How much of an id is shown: enough to be unique and to be typed.
@@ -147,6 +147,23 @@ pub(super) fn chats(chats: &[Chat]) -> String {
     columns(&rows)
 }
 
+/// Our own devices.
+pub(super) fn devices(devices: &[OwnDevice]) -> String {
+    let row = |device: &OwnDevice| {
+        let state = match (device.state, &device.code) {
+            (OwnDeviceState::Waiting, Some(code)) => format!("waits to be linked, shows {code}"),
+            (OwnDeviceState::Waiting, None) => "waits to be linked".into(),
+            (OwnDeviceState::Revoked, _) => "revoked".into(),
+            (OwnDeviceState::Linked, _) if device.this => "this device".into(),
+            (OwnDeviceState::Linked, _) if device.connected => "connected".into(),
+            (OwnDeviceState::Linked, _) => "away".into(),
+        };
+        let name = if device.name.is_empty() { "(no name)" } else { &device.name };
+        vec![short(&device.device).to_owned(), escape::line(name), state]
+    };
+    columns(&devices.iter().map(row).collect::<Vec<_>>())
+}
+
 /// Groups, each with who is in it.
 pub(super) fn groups(groups: &[Chat]) -> String {
     let row = |group: &Chat| {
@@ -268,6 +285,15 @@ pub(super) fn event(event: &Event) -> String {
             chat.missing
         ),
         EventKind::Invite { accepted: invite } => format!("invite   {}", accepted(invite)),
+        EventKind::Device { device } => format!(
+            "device   {} {}",
+            escape::line(&device.name),
+            match device.state {
+                OwnDeviceState::Waiting => "waits to be linked",
+                OwnDeviceState::Linked => "is linked",
+                OwnDeviceState::Revoked => "is revoked",
+            }
+        ),
         EventKind::Relay { relay } => {
             format!("relay    {}: {}", escape::line(&relay.address), relay_state(relay))
         }

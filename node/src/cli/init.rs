@@ -37,7 +37,7 @@ struct Made {
 
 /// Makes a device.
 pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result<(), Stop> {
-    let name = valid_name(&args.name)?;
+    let name = valid_name(args.name.as_deref().unwrap_or_default(), "--name")?;
     let profile = backend::profile(global)?;
     if profile.exists() {
         return Err(StoreError::Exists.into());
@@ -124,11 +124,11 @@ fn while_running(error: ApiError) -> ApiError {
 }
 
 /// The name as it will be shown to others.
-fn valid_name(name: &str) -> Result<&str, ApiError> {
+pub(super) fn valid_name<'a>(name: &'a str, option: &str) -> Result<&'a str, ApiError> {
     let name = name.trim();
     let wrong = |what: &str| {
         ApiError::new(ErrorCode::InvalidName, format_args!("a name {what}"))
-            .hint("choose another one with --name")
+            .hint(&format!("choose another one with {option}"))
     };
     if name.is_empty() {
         return Err(wrong("can not be empty"));
@@ -230,10 +230,10 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        assert_eq!(valid_name(" Ana  ").unwrap(), "Ana");
-        assert_eq!(valid_name("Ana Ñ 👩‍💻").unwrap(), "Ana Ñ 👩‍💻");
+        assert_eq!(valid_name(" Ana  ", "--name").unwrap(), "Ana");
+        assert_eq!(valid_name("Ana Ñ 👩‍💻", "--name").unwrap(), "Ana Ñ 👩‍💻");
         for bad in ["", "  ", "a\nb", "a\u{202e}b", "\x1b[2J", &"x".repeat(65)] {
-            assert_eq!(valid_name(bad).unwrap_err().code, ErrorCode::InvalidName, "{bad:?}");
+            assert_eq!(valid_name(bad, "--name").unwrap_err().code, ErrorCode::InvalidName, "{bad:?}");
         }
     }
 

@@ -10,6 +10,7 @@
 pub mod args;
 mod backend;
 mod commands;
+mod device;
 mod escape;
 mod human;
 mod init;
@@ -66,6 +67,10 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Stop> {
 async fn dispatch(global: &Global, command: Command, out: &mut Output) -> Result<(), Stop> {
     match command {
         Command::Up(args) => Ok(serve::up(global, args).await?),
+        Command::Init(args) => match args.link.clone() {
+            Some(link) => device::init(global, &args, &link, out).await,
+            None => init::init(global, &args, out),
+        },
         Command::Demo(_) => Ok(crate::demo::run(global.json).await?),
         Command::RelayServe(args) => Ok(serve::relay_serve(global, args).await?),
         command => commands::run(global, command, out).await,
@@ -74,7 +79,11 @@ async fn dispatch(global: &Global, command: Command, out: &mut Output) -> Result
 
 /// Whether a command stays and does more than to ask.
 fn stays(command: &Command) -> bool {
-    matches!(command, Command::Up(_) | Command::RelayServe(_) | Command::Demo(_))
+    match command {
+        Command::Up(_) | Command::RelayServe(_) | Command::Demo(_) => true,
+        Command::Init(args) => args.link.is_some(),
+        _ => false,
+    }
 }
 
 fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, ApiError> {

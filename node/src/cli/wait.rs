@@ -90,7 +90,7 @@ pub(super) async fn within<T>(
     }
 }
 
-async fn next(events: &mut EventStream) -> Result<EventKind, ApiError> {
+pub(super) async fn next(events: &mut EventStream) -> Result<EventKind, ApiError> {
     match events.next().await {
         Some(event) => Ok(event?.kind),
         None => Err(ApiError::new(ErrorCode::Disconnected, "the node ended while waiting")

@@ -11,7 +11,7 @@ use kith_crdt::{
 };
 
 use super::{
-    CoreError, Ctx, channels,
+    CoreError, Ctx, account, channels,
     channels::Governances,
     events,
     history::{
@@ -176,6 +176,11 @@ pub(crate) fn follow(
     for id in changed {
         let change = changes.get(id).copied().unwrap_or(MessageChange::New);
         events::emit_message(ctx, change, conversation, *id)?;
+    }
+    for applied in applied.iter().filter(|applied| applied.counts) {
+        if let Op::Account(bytes) = &applied.entry.header().op {
+            account::applied(ctx, conversation, applied.entry.place().log.device, bytes)?;
+        }
     }
     if governed {
         learn_governance(ctx, conversation, applied)?;

@@ -1,10 +1,11 @@
 //! Commands of local programs: names are resolved, work is done elsewhere, answers are given here.
 
 use super::{
-    CoreError, Ctx, address, channels, chat, groups,
+    CoreError, Ctx, account, address, channels, chat, groups,
     history::{ConvNo, Draft, History},
     parcels, people, receipts, relays, reply,
     rows::{ContactRow, RelayNo},
+    siblings,
     views::{self, View},
 };
 use crate::{
@@ -18,6 +19,7 @@ use kith_crdt::id::EntryId;
 
 /// Carries out one command.
 pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), CoreError> {
+    may_act(ctx)?;
     match request {
         Request::Invite { expires_s } => {
             let invite = parcels::give(ctx, expires_s)?;
@@ -28,7 +30,7 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
             reply(ctx, id, &accepted);
         }
         Request::Send { chat, text } => {
-            let conversation = view(ctx).chat(&chat)?;
+            let conversation = to(ctx, &chat)?;
             let sent = write(
                 ctx,
                 conversation,
@@ -87,6 +89,27 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
             let chat = groups::rename(ctx, number, &name)?;
             reply(ctx, id, &chat);
         }
+        Request::DeviceLink { expires_s, approve } => {
+            let link = parcels::give_link(ctx, expires_s, approve)?;
+            reply(ctx, id, &link);
+        }
+        Request::DeviceApprove { device, approve } => {
+            let device = parcels::decide(ctx, &device, approve)?;
+            reply(ctx, id, &device);
+        }
+        Request::DeviceLs {} => {
+            let mut devices = siblings::list(ctx)?;
+            devices.extend(parcels::candidates(ctx.kv)?);
+            reply(ctx, id, &devices);
+        }
+        Request::DeviceRename { device, name } => {
+            let device = siblings::rename(ctx, &device, &name)?;
+            reply(ctx, id, &device);
+        }
+        Request::DeviceRevoke { device } => {
+            let device = siblings::revoke(ctx, &device)?;
+            reply(ctx, id, &device);
+        }
         Request::Name { contact, nickname } => name(ctx, id, &contact, &nickname)?,
         Request::Verify { contact, mark } => verify(ctx, id, &contact, mark)?,
         other => {
@@ -95,6 +118,31 @@ pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), Co
         }
     }
     Ok(())
+}
+
+/// Refuses whatever changes something on a device that does not belong to its user yet, or no more.
+fn may_act(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
+    if !ctx.me.is_linked() {
+        let error = ApiError::new(ErrorCode::NotLinked, "this device waits to be linked");
+        return Err(error.hint("say yes on the device that gave the link: kith device ls").into());
+    }
+    if siblings::is_revoked(ctx)? {
+        let error = ApiError::new(ErrorCode::Revoked, "another device of yours revoked this one");
+        return Err(error
+            .hint("what it holds stays readable; to use it again, link it anew in a new profile")
+            .into());
+    }
+    Ok(())
+}
+
+/// The chat a message is for; the note to self begins with the first one.
+fn to(ctx: &mut Ctx<'_>, chat: &str) -> Result<ConvNo, CoreError> {
+    match view(ctx).chat(chat) {
+        Err(error) if error.code == ErrorCode::UnknownChat && siblings::names_note(chat) => {
+            siblings::found_note(ctx)
+        }
+        found => Ok(found?),
+    }
 }
 
 /// Contacts by name, each once.
@@ -244,6 +292,7 @@ fn name(ctx: &mut Ctx<'_>, id: u64, contact: &str, nickname: &str) -> Result<(),
     }
     row.nickname = (!nickname.is_empty()).then(|| nickname.to_owned());
     people::put_contact(ctx, number, &row)?;
+    account::tell_contact(ctx, &row)?;
     let shown = people::shown(ctx.kv, &|peer| ctx.live.peers.contains_key(peer), &row)?;
     reply(ctx, id, &shown);
     Ok(())
@@ -254,6 +303,7 @@ fn verify(ctx: &mut Ctx<'_>, id: u64, contact: &str, mark: Option<bool>) -> Resu
     if let Some(mark) = mark {
         row.verified_at_ms = mark.then_some(ctx.now_ms);
         people::put_contact(ctx, number, &row)?;
+        account::tell_contact(ctx, &row)?;
     }
     let answer = views::verification(ctx.me, &row);
     reply(ctx, id, &answer);

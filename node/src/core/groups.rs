@@ -4,8 +4,8 @@
 //! For now a group has one owner, who founded it: only the owner adds, removes and renames.
 
 use kith_crdt::{
-    gov::{AddDevice, Cut, Genesis, GovOp, RemoveUser},
-    id::{EntryId, LogId, LogKind, UserId},
+    gov::{AddDevice, Genesis, GovOp, RemoveUser},
+    id::{LogKind, UserId},
     limits::CONVERSATION_NAME_BYTES_MAX,
 };
 
@@ -33,7 +33,7 @@ pub(crate) fn new(
     let genesis = Genesis::group(ctx.me.user, name, salt);
     let conversation =
         genesis.conversation().ok_or_else(|| ApiError::internal("a group begins with its owner"))?;
-    let number = channels::open_group(ctx, &conversation)?;
+    let number = channels::open_as(ctx, &conversation, channels::Kind::Group)?;
     channels::begin_log(ctx, number, genesis)?;
     let homes: Vec<String> = relays::inboxes(ctx.kv)?
         .into_iter()
@@ -140,31 +140,10 @@ fn bring(ctx: &mut Ctx<'_>, number: ConvNo, contact: &ContactRow) -> Result<(), 
 
 /// Removes a user, whose logs count up to what we have of them.
 fn cut_off(ctx: &mut Ctx<'_>, number: ConvNo, user: UserId) -> Result<(), CoreError> {
-    let devices = channels::with_governance(ctx, number, |governance| {
-        let live = governance.live_devices();
-        Ok(live.into_iter().filter(|(_, owner)| *owner == user).map(|(device, _)| device))
-    })?;
-    let devices: Vec<_> = devices.collect();
-    let history = History::new(ctx.kv);
-    let mut cuts = Vec::new();
-    for log in history.logs(number)?.iter().filter(|log| devices.contains(&log.id.device)) {
-        let last = last_of(&history, number, &log.id, log.next_seq)?;
-        cuts.extend(last.map(|(seq, id)| Cut { log: log.id, seq, id }));
-    }
-    cuts.sort_unstable_by_key(|cut| cut.log);
-    cuts.truncate(kith_crdt::limits::CUTS_MAX);
+    let live = channels::with_governance(ctx, number, |governance| Ok(governance.live_devices()))?;
+    let devices = live.into_iter().filter(|(_, owner)| *owner == user).map(|(device, _)| device);
+    let cuts = channels::cuts(ctx, number, &devices.collect())?;
     channels::append_governance(ctx, number, GovOp::RemoveUser(RemoveUser { user, cuts }))
-}
-
-fn last_of(
-    history: &History<'_>,
-    number: ConvNo,
-    log: &LogId,
-    next_seq: u64,
-) -> Result<Option<(u64, EntryId)>, CoreError> {
-    let Some(last) = next_seq.checked_sub(1) else { return Ok(None) };
-    let found = history.entries(number, log, last, 1)?;
-    Ok(found.first().map(|entry| (entry.place().seq, *entry.id())))
 }
 
 /// Whether a user was ever in a group: its logs there are over.

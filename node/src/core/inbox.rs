@@ -252,6 +252,8 @@ fn record(ctx: &mut Ctx<'_>, conversation: ConvNo, bytes: &[u8]) -> Result<(), C
     if !belongs {
         return Err(CoreError::Refused("a device record of a stranger"));
     }
+    let new = people::find_device(ctx.kv, &record.device)?.is_none();
     people::learn(ctx, &record)?;
-    Ok(())
+    // Governance named it before we could reach it.
+    if new { channels::governed(ctx, conversation) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Bringing devices into groups: an introduction to each device that a commit of ours added.
+//! Bringing devices into conversations: an introduction to each device that a commit of ours added.
 //!
 //! ```text
 //! Invites [2][conversation][device]   it is to be introduced
@@ -8,17 +8,18 @@
 //! device's home relays, until its first receipt shows that it came. The law: an introduction is
 //! followed only if a contact or another device of ours signed it.
 
-use kith_crdt::id::{DeviceId, LogKind};
+use kith_crdt::id::{ConversationId, DeviceId, LogKind};
 use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
     CoreError, Ctx, address, channels,
+    channels::Kind,
     frame::Frame,
     history::{ConvNo, History},
     io::{Effect, PeerKey},
     live::Timer,
-    people, receipts, record,
+    outbox, parcels, people, receipts, record,
     relays::{self, Ask},
     rows::{self, DeviceRow, PeerNo, RelayNo},
 };
@@ -248,16 +249,16 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, tag: &[u8; 16], sealed: &[u8]) -> Resul
         return Err(CoreError::Refused("an introduction of another device"));
     }
     let known = people::find_device(ctx.kv, &introduction.device)?;
-    let friend = match &known {
-        Some((_, row)) => {
-            row.user == ctx.me.user || people::find_contact(ctx.kv, &row.user)?.is_some()
-        }
-        None => false,
+    let Some((_, by)) = known else {
+        return Err(CoreError::Refused("an introduction by a stranger"));
     };
-    if !friend {
+    let kind = kind(ctx, &introduction);
+    let sibling = by.user == ctx.me.user;
+    let friend = kind == Kind::Group && people::find_contact(ctx.kv, &by.user)?.is_some();
+    if !sibling && !friend {
         return Err(CoreError::Refused("an introduction by a stranger"));
     }
-    let number = channels::open_group(ctx, &introduction.conversation)?;
+    let number = channels::open_as(ctx, &introduction.conversation, kind)?;
     channels::accept_governance(ctx, &introduction.conversation, &introduction.entries)?;
     let live = channels::with_governance(ctx, number, |governance| Ok(governance.live_devices()))?;
     if !live.contains_key(&ctx.me.device) || !live.contains_key(&introduction.device) {
@@ -273,5 +274,22 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, tag: &[u8; 16], sealed: &[u8]) -> Resul
     channels::governed(ctx, number)?;
     let (welcome, routing) = (&introduction.welcome, introduction.routing.expose());
     channels::enter(ctx, number, welcome, routing, &introduction.device)?;
+    if sibling {
+        parcels::arrived_here(ctx)?;
+    }
+    // The other members hear how to reach us, as they have no record of ours yet.
+    outbox::record_due(ctx, number)?;
     receipts::due(ctx, number)
+}
+
+/// Of which kind a conversation is: those of two are named by their users.
+fn kind(ctx: &Ctx<'_>, introduction: &Introduction) -> Kind {
+    let id = introduction.conversation;
+    if id == ConversationId::direct(&ctx.me.user, &ctx.me.user) {
+        return Kind::Note;
+    }
+    let others = introduction.records.iter().filter_map(|record| record.clone().verify().ok());
+    let mut users = others.map(|record| record.user);
+    let other = users.find(|user| id == ConversationId::direct(&ctx.me.user, user));
+    other.map_or(Kind::Group, Kind::Direct)
 }

@@ -82,6 +82,8 @@ pub struct Live {
     // ---- facts ------------------------------------------------------------------------------
     /// Whether the network runs.
     pub(crate) running: bool,
+    /// Who we are was changed: it is read anew once that is durable.
+    pub(crate) me_changed: bool,
     /// Addresses we listen on, without `/p2p/…`.
     pub(crate) listening: Vec<String>,
     /// Peers with an open stream, and since when.

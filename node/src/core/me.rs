@@ -73,6 +73,29 @@ impl Me {
         Ok(root)
     }
 
+    /// Makes a device that waits to be linked to a user's others.
+    pub fn create_linked(
+        kv: &mut dyn Kv,
+        rng: &mut dyn CryptoRng,
+        now_ms: u64,
+        user: UserId,
+        name: &str,
+    ) -> Result<(), KvError> {
+        let row = MeRow {
+            user,
+            secrets: DeviceSecrets::generate(rng).to_bytes().to_vec(),
+            name: name.to_owned(),
+            incarnation: Incarnation(now_ms << 16 | rng.next_u64() & 0xffff),
+            device_list: Vec::new(),
+        };
+        rows::put(kv, Table::Meta, ME, &row)
+    }
+
+    /// Whether the device was certified: one that was not waits for it and can do nothing else.
+    pub fn is_linked(&self) -> bool {
+        !self.device_list.is_empty()
+    }
+
     /// Reads who this device is; `None` in a profile that was never set up.
     pub fn load(kv: &dyn KvRead) -> Result<Option<Self>, KvError> {
         let Some(row) = rows::get::<MeRow>(kv, Table::Meta, ME)? else { return Ok(None) };
@@ -89,6 +112,18 @@ impl Me {
             device_list: row.device_list.clone(),
         }))
     }
+}
+
+/// Notes that this device was certified for its user.
+pub(crate) fn link(
+    kv: &mut dyn Kv,
+    name: &str,
+    chain: Vec<SignedRecord>,
+) -> Result<(), KvError> {
+    let Some(mut row) = rows::get::<MeRow>(kv, Table::Meta, ME)? else { return Ok(()) };
+    row.name = name.to_owned();
+    row.device_list = chain;
+    rows::put(kv, Table::Meta, ME, &row)
 }
 
 /// Notes the addresses we listen on, so that an invite made while no node runs can name them: the

@@ -12,6 +12,7 @@
 //!
 //! The law: what only lies in memory ([`Live`]) can be lost at any moment without losing a message.
 
+pub mod account;
 pub mod address;
 pub mod channels;
 pub mod chat;
@@ -35,6 +36,7 @@ pub mod receipts;
 pub mod record;
 pub mod relays;
 pub mod rows;
+pub mod siblings;
 pub mod sync;
 pub mod views;
 
@@ -181,11 +183,17 @@ impl Core {
         let result = dispatch(&mut ctx, input);
         let changes = match result {
             Ok(()) => {
+                if std::mem::take(&mut self.live.me_changed)
+                    && let Some(me) = Me::load(&overlay)?
+                {
+                    self.me = me;
+                }
                 self.live.settle();
                 overlay.into_changes()
             }
             Err(error) => {
                 effects.clear();
+                self.live.me_changed = false;
                 self.live.roll_back(0);
                 failed(command, error, &mut effects)?;
                 Changes::new()

@@ -4,7 +4,7 @@
 //! device whose record names that key; nothing else is believed of a peer.
 
 use super::{
-    CoreError, Ctx, address, channels, events, inbox,
+    CoreError, Ctx, account, address, channels, events, inbox,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts, record,
@@ -17,7 +17,10 @@ use crate::{
     kv::{KvError, KvRead, Table},
     limits,
 };
-use kith_crdt::id::{ConversationId, DeviceId, LogKind, UserId};
+use kith_crdt::{
+    account::AccountContact,
+    id::{ConversationId, DeviceId, LogKind, UserId},
+};
 
 fn contact_index(user: &UserId) -> Vec<u8> {
     rows::key(&[b"contact/", user.as_bytes()])
@@ -98,24 +101,11 @@ pub(crate) fn befriend(
     record: &VerifiedDeviceRecord,
 ) -> Result<(ContactNo, ContactRow), CoreError> {
     let peer = learn(ctx, record)?;
-    let (number, mut row) = match find_contact(ctx.kv, &record.user)? {
+    let known = find_contact(ctx.kv, &record.user)?;
+    let new = known.is_none();
+    let (number, mut row) = match known {
         Some(found) => found,
-        None => {
-            let number = rows::next_number(ctx.kv, "contacts")?;
-            let number = ContactNo(
-                u32::try_from(number).map_err(|_| CoreError::Refused("too many contacts"))?,
-            );
-            rows::put(ctx.kv, Table::Index, &contact_index(&record.user), &number)?;
-            let row = ContactRow {
-                user: record.user,
-                own_name: record.name.clone(),
-                nickname: None,
-                verified_at_ms: None,
-                conversation: ConversationId::direct(&ctx.me.user, &record.user),
-                devices: Vec::new(),
-            };
-            (number, row)
-        }
+        None => new_contact(ctx, &record.user, &record.name)?,
     };
     if !row.devices.contains(&peer) {
         if row.devices.len() >= limits::DEVICES_PER_USER_MAX {
@@ -124,6 +114,47 @@ pub(crate) fn befriend(
         row.devices.push(peer);
     }
     put_contact(ctx, number, &row)?;
+    if new {
+        account::tell_contact(ctx, &row)?;
+    }
+    Ok((number, row))
+}
+
+/// What another device of ours knows of a contact.
+pub(crate) fn told(ctx: &mut Ctx<'_>, told: &AccountContact) -> Result<(), CoreError> {
+    if told.user == ctx.me.user {
+        return Ok(());
+    }
+    let (number, mut row) = match find_contact(ctx.kv, &told.user)? {
+        Some(found) => found,
+        None => {
+            let (number, mut row) = new_contact(ctx, &told.user, &told.own_name)?;
+            row.devices = channels::devices_of(ctx, &row.conversation, &told.user)?;
+            (number, row)
+        }
+    };
+    row.nickname.clone_from(&told.nickname);
+    row.verified_at_ms = told.verified_at_ms;
+    put_contact(ctx, number, &row)
+}
+
+fn new_contact(
+    ctx: &mut Ctx<'_>,
+    user: &UserId,
+    own_name: &str,
+) -> Result<(ContactNo, ContactRow), CoreError> {
+    let number = rows::next_number(ctx.kv, "contacts")?;
+    let number =
+        ContactNo(u32::try_from(number).map_err(|_| CoreError::Refused("too many contacts"))?);
+    rows::put(ctx.kv, Table::Index, &contact_index(user), &number)?;
+    let row = ContactRow {
+        user: *user,
+        own_name: own_name.to_owned(),
+        nickname: None,
+        verified_at_ms: None,
+        conversation: ConversationId::direct(&ctx.me.user, user),
+        devices: Vec::new(),
+    };
     Ok((number, row))
 }
 
@@ -204,11 +235,19 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
     rows::put(ctx.kv, Table::Index, &peer_index(&record.transport), &number)?;
     rows::put(ctx.kv, Table::Index, &name_index(&record.user), &record.name)?;
     if let Some((contact, mut row)) = find_contact(ctx.kv, &record.user)? {
-        if row.own_name != record.name {
+        let further = !row.devices.contains(&number)
+            && row.devices.len() < limits::DEVICES_PER_USER_MAX;
+        if further {
+            row.devices.push(number);
+        }
+        if further || row.own_name != record.name {
             row.own_name = record.name.clone();
             put_contact(ctx, contact, &row)?;
         }
         channels::reroute(ctx, &row.conversation, &left)?;
+    }
+    for conversation in channels::shared_with(ctx, &record.transport)? {
+        channels::reroute_number(ctx, conversation, &left)?;
     }
     if ctx.live.running {
         ctx.live.wake_at(Timer::Dial(record.transport), ctx.now_ms);
@@ -237,13 +276,10 @@ pub(crate) fn listening(ctx: &mut Ctx<'_>, addresses: Vec<String>) -> Result<(),
         for issuer in parcels::issuers(ctx.kv)? {
             ctx.live.wake_at(Timer::Dial(issuer), ctx.now_ms);
         }
-        for (_, contact) in contacts(ctx.kv)? {
-            for number in contact.devices {
-                if let Some(device) = device(ctx.kv, number)? {
-                    ctx.live.wake_at(Timer::Dial(device.transport), ctx.now_ms);
-                }
-            }
+        for (_, device) in rows::scan::<DeviceRow>(ctx.kv, Table::Devices, &[], usize::MAX)? {
+            ctx.live.wake_at(Timer::Dial(device.transport), ctx.now_ms);
         }
+        parcels::begin_linking(ctx)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::{
     me::Me,
     outbox, parcels, people,
     receipts::{self, Reached},
-    relays,
+    relays, siblings,
     rows::{ContactNo, ContactRow},
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
 };
 
 const UNKNOWN_KIND: &str = "A message of a newer kith: update to read it.";
+const NOTE: &str = "note to self";
 const UNREADABLE: &str = "A message that can not be read.";
 
 /// All a question may look at.
@@ -163,6 +164,9 @@ impl View<'_> {
             && channels::row(self.kv, number)?.is_some()
         {
             return Ok(number);
+        }
+        if let Some(note) = siblings::is_note(self, given)? {
+            return Ok(note);
         }
         match self.contact(given) {
             Ok((_, row)) => self.history().conversation(&row.conversation)?.ok_or_else(|| {
@@ -334,10 +338,19 @@ impl View<'_> {
     /// How far an own message got: the weakest over the other users, each by its furthest device.
     fn state(&self, conversation: ConvNo, place: &Place) -> Result<State, ApiError> {
         let mut users: BTreeMap<UserId, State> = BTreeMap::new();
-        let copies = outbox::copies(self.kv, conversation, place.seq, self.now_ms)?;
+        // Where the letters of our other devices lie they know, not we.
+        let copies = match place.log.device == self.me.device {
+            true => outbox::copies(self.kv, conversation, place.seq, self.now_ms)?,
+            false => Vec::new(),
+        };
         let without = if copies.is_empty() { State::Queued } else { State::Relayed };
+        let note = siblings::note(self.kv, self.me)? == Some(conversation);
         for number in channels::known_devices(self.kv, conversation)? {
             let Some(device) = people::device(self.kv, number)? else { continue };
+            // That our own devices have it says nothing of the others.
+            if device.user == self.me.user && !note {
+                continue;
+            }
             let standing =
                 receipts::standing(self.kv, conversation, number, &place.log, place.seq)?;
             let state = match standing {
@@ -348,7 +361,9 @@ impl View<'_> {
             let best = users.entry(device.user).or_insert(State::Queued);
             *best = (*best).max(state);
         }
-        Ok(users.into_values().min().unwrap_or(State::Queued))
+        // A note to self of one device is where it belongs.
+        let alone = if note { State::Delivered } else { State::Queued };
+        Ok(users.into_values().min().unwrap_or(alone))
     }
 
     fn info(&self, given: &str) -> Result<Info, ApiError> {
@@ -406,6 +421,7 @@ impl View<'_> {
             let there = match row.kind {
                 Kind::Direct(user) => people::find_contact(self.kv, &user)?.is_some(),
                 Kind::Group => channels::group(self.kv, number)?.is_some(),
+                Kind::Note => true,
             };
             if there {
                 let newest = self.newest(number)?.map(|row| row.view.order.eff_ms);
@@ -422,6 +438,7 @@ impl View<'_> {
             Kind::Direct(user) => {
                 (ChatKind::Direct, self.user_name(&user)?, vec![self.me.user, user])
             }
+            Kind::Note => (ChatKind::Note, NOTE.to_owned(), vec![self.me.user]),
             Kind::Group => {
                 let group = channels::group(self.kv, number)?.unwrap_or_default();
                 (ChatKind::Group, group.name, group.members)

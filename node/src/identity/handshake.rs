@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     IdentityError, Signed, Statement,
     invite::InviteId,
+    link::LinkGrant,
     limits::{
         ACCEPT_BYTES_MAX, HANDSHAKE_ENTRIES_MAX, HANDSHAKE_ENTRY_BYTES_MAX, HANDSHAKE_RECORDS_MAX,
         REPLY_BYTES_MAX, ROUTING_BYTES_MAX, WELCOME_BYTES_MAX,
@@ -96,6 +97,8 @@ pub enum Reply {
     Grant(Box<Signed<Grant>>),
     /// No grant, signed too: nobody else can turn an acceptor away.
     Refusal(Box<Signed<Refused>>),
+    /// The grant of a device link.
+    Linked(Box<Signed<LinkGrant>>),
 }
 
 /// A refusal, bound to the request it answers.

@@ -32,7 +32,8 @@ use super::{
 };
 
 const SCHEME: &str = "kith:";
-const KIND: &str = "invite/";
+const INVITE: &str = "invite/";
+const DEVICE_LINK: &str = "link/";
 const VERSION: &str = "1";
 const HEADER_BYTES: usize = 3;
 const CHECKSUM_BYTES: usize = 4;
@@ -97,6 +98,12 @@ pub enum InviteError {
     /// Not a kith invite at all.
     #[error("this is not a kith invite: it should begin with kith:invite/1/")]
     NotAnInvite,
+    /// Not a link for a device.
+    #[error("this is not a device link: it should begin with kith:link/1/")]
+    NotALink,
+    /// A link for a device where an invite was asked for.
+    #[error("this links a device of its owner; it invites nobody")]
+    LinksADevice,
     /// Made by another version.
     #[error("this invite was made by a newer kith: update to accept it")]
     Version,
@@ -139,6 +146,15 @@ impl Invite {
 
     /// The link. Fails where [`Invite::parse`] would, but for the key, which was generated.
     pub fn link(&self) -> Result<String, InviteError> {
+        self.write(INVITE)
+    }
+
+    /// The link for a further device of the user: `kith:link/1/…`, else alike.
+    pub fn device_link(&self) -> Result<String, InviteError> {
+        self.write(DEVICE_LINK)
+    }
+
+    fn write(&self, kind: &str) -> Result<String, InviteError> {
         self.check().map_err(InviteError::Malformed)?;
         let payload = canonical::encode(self);
         let too_long = DecodeError::TooLong { len: payload.len(), max: INVITE_BYTES_MAX };
@@ -149,16 +165,29 @@ impl Invite {
         let mut bytes = header(len).to_vec();
         bytes.extend_from_slice(&payload);
         bytes.extend_from_slice(&checksum(&payload));
-        Ok(format!("{SCHEME}{KIND}{VERSION}/{}", BASE64URL_NOPAD.encode(&bytes)))
+        Ok(format!("{SCHEME}{kind}{VERSION}/{}", BASE64URL_NOPAD.encode(&bytes)))
     }
 
     /// Reads a link. White space around and inside (a wrapped mail) is ignored.
     pub fn parse(text: &str, now_ms: u64) -> Result<Self, InviteError> {
-        let link: String =
-            text.chars().filter(|c| !c.is_whitespace()).take(LINK_CHARS_MAX).collect();
-        let link = link.trim_start_matches('<').trim_end_matches('>');
-        let rest = strip_prefix_ignoring_case(link, SCHEME).ok_or(InviteError::NotAnInvite)?;
-        let rest = strip_prefix_ignoring_case(rest, KIND).ok_or(InviteError::NotAnInvite)?;
+        let link = trimmed(text);
+        let rest = strip_prefix_ignoring_case(&link, SCHEME).ok_or(InviteError::NotAnInvite)?;
+        if strip_prefix_ignoring_case(rest, DEVICE_LINK).is_some() {
+            return Err(InviteError::LinksADevice);
+        }
+        let rest = strip_prefix_ignoring_case(rest, INVITE).ok_or(InviteError::NotAnInvite)?;
+        Self::read(rest, now_ms)
+    }
+
+    /// Reads a link for a further device, alike.
+    pub fn parse_device_link(text: &str, now_ms: u64) -> Result<Self, InviteError> {
+        let link = trimmed(text);
+        let rest = strip_prefix_ignoring_case(&link, SCHEME).ok_or(InviteError::NotALink)?;
+        let rest = strip_prefix_ignoring_case(rest, DEVICE_LINK).ok_or(InviteError::NotALink)?;
+        Self::read(rest, now_ms)
+    }
+
+    fn read(rest: &str, now_ms: u64) -> Result<Self, InviteError> {
         let (version, data) = rest.split_once('/').ok_or(InviteError::Truncated)?;
         if version != VERSION {
             let number = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
@@ -183,6 +212,11 @@ impl Invite {
         check_addresses(relays.into_iter(), INVITE_RELAYS_MAX, "the list of relays")?;
         check_addresses(self.addresses.iter(), INVITE_ADDRESSES_MAX, "the list of addresses")
     }
+}
+
+fn trimmed(text: &str) -> String {
+    let link: String = text.chars().filter(|c| !c.is_whitespace()).take(LINK_CHARS_MAX).collect();
+    link.trim_start_matches('<').trim_end_matches('>').to_owned()
 }
 
 fn header(len: u16) -> [u8; HEADER_BYTES] {

@@ -40,6 +40,8 @@ pub const WELCOME_BYTES_MAX: usize = 64 * 1024;
 pub const ROUTING_BYTES_MAX: usize = 1024;
 /// Bytes of a reply to a request.
 pub const REPLY_BYTES_MAX: usize = 128 * 1024;
+/// What a new device sends to be linked, and what it gets.
+pub const LINK_BYTES_MAX: usize = 32 * 1024;
 /// Governance entries of an introduction; what is beyond is asked for.
 pub const INTRODUCTION_ENTRIES_MAX: usize = 256;
 /// Device records of an introduction; others come by themselves.

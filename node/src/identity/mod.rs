@@ -11,6 +11,7 @@ pub mod handshake;
 pub mod introduction;
 pub mod invite;
 pub mod limits;
+pub mod link;
 pub mod record;
 pub mod root;
 pub mod safety;

@@ -70,7 +70,7 @@ pub(super) fn any_header(
         1 => Op::Edit { target: some(reader), body: reference },
         2 => Op::Delete { target: some(reader) },
         3 => Op::React { target: some(reader), emoji: "👍".into(), add: reader.byte() & 1 == 0 },
-        4 => Op::Unknown { kind: 7 + u16::from(reader.byte()), bytes: reader.piece(64).to_vec() },
+        4 => Op::Unknown { kind: 8 + u16::from(reader.byte()), bytes: reader.piece(64).to_vec() },
         5 => Op::Text { reply_to: Some(some(reader)), body: reference },
         6 => Op::Gov(reader.piece(256).to_vec()),
         7 => return reader.piece(512).to_vec(),

@@ -101,3 +101,33 @@ pub struct Idle {
     /// As in [`Status::missing`].
     pub missing: u64,
 }
+
+/// A device of our own user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnDevice {
+    /// Its id.
+    pub device: String,
+    /// What it is called; empty if nobody named it.
+    pub name: String,
+    /// Whether it is the one that answers.
+    pub this: bool,
+    /// How it stands.
+    pub state: OwnDeviceState,
+    /// Whether it is connected to this one now.
+    pub connected: bool,
+    /// While it waits: eight digits that both devices show.
+    #[serde(default)]
+    pub code: Option<String>,
+}
+
+/// How an own device stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnDeviceState {
+    /// It asks to be linked.
+    Waiting,
+    /// It belongs to the user.
+    Linked,
+    /// It was revoked, or turned away.
+    Revoked,
+}

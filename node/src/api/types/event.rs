@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, Chat, Contact, Idle, Message, Peer, RelayInfo, State};
+use super::{Accepted, Chat, Contact, Idle, Message, OwnDevice, Peer, RelayInfo, State};
 
 /// Something happened. Events are kept for a while and numbered, so a program that was away
 /// resumes after the last cursor it saw.
@@ -66,6 +66,11 @@ pub enum EventKind {
         /// As it stands now.
         #[serde(flatten)]
         accepted: Accepted,
+    },
+    /// A device of ours waits to be linked, was linked, revoked or named.
+    Device {
+        /// As it stands now.
+        device: OwnDevice,
     },
     /// A relay changed.
     Relay {

@@ -14,7 +14,7 @@ mod people;
 mod request;
 
 pub use self::{
-    device::{Idle, Peer, RelayInfo, RelayState, Route, Status},
+    device::{Idle, OwnDevice, OwnDeviceState, Peer, RelayInfo, RelayState, Route, Status},
     event::{Event, EventKind, EventPage, MessageChange},
     message::{
         Chat, ChatKind, DeviceState, Info, Member, Message, MessageKind, Reaction, Sent, State,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::{
-    Accepted, Chat, Contact, EventKind, EventPage, Idle, Info, Invite, Message, RelayInfo, Sent,
+    Accepted, Chat, Contact, EventKind, EventPage, Idle, Info, Invite, Message, OwnDevice, RelayInfo, Sent,
     Status, Verify,
 };
 
@@ -159,6 +159,34 @@ pub enum Request {
         group: String,
         /// The new name.
         name: String,
+    },
+    /// Makes a link for a further device of ours: [`Invite`], with a `kith:link…`.
+    DeviceLink {
+        /// How long it can be used, in seconds.
+        expires_s: u64,
+        /// Whoever uses it is linked at once, without [`Request::DeviceApprove`].
+        approve: bool,
+    },
+    /// Says yes or no to a device that waits to be linked: [`OwnDevice`].
+    DeviceApprove {
+        /// Its whole id.
+        device: String,
+        /// Yes or no.
+        approve: bool,
+    },
+    /// All devices of ours, and those that wait: `[`[`OwnDevice`]`]`, this one first.
+    DeviceLs {},
+    /// Gives a device of ours another name: [`OwnDevice`].
+    DeviceRename {
+        /// Which.
+        device: String,
+        /// The new name.
+        name: String,
+    },
+    /// Revokes another device of ours, for good and everywhere: [`OwnDevice`].
+    DeviceRevoke {
+        /// Which.
+        device: String,
     },
     /// Marks a chat as read: [`Chat`].
     MarkRead {

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use kith_crdt::{
     devices::verify_chain,
     entry::SignedEntry,
-    gov::{GovOp, Governance},
+    gov::{Cut, GovOp, Governance},
     header::Op,
-    id::{ConversationId, EntryId, LogId, LogKind, Place, UserId},
+    id::{ConversationId, DeviceId, EntryId, LogId, LogKind, Place, UserId},
 };
 
 use super::{group, nodes, note_devices, put, recover, routes, row, upkeep};
@@ -18,7 +18,7 @@ use crate::{
     core::{
         CoreError, Ctx, chat,
         history::{ConvNo, Draft, History},
-        inbox,
+        inbox, siblings,
     },
     kv::{KvError, KvRead},
     limits,
@@ -235,7 +235,30 @@ pub(crate) fn governed(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreErro
     if moved {
         nodes::moved(ctx, &channel)?;
     }
+    siblings::governed(ctx, number)?;
     recover::retry(ctx, number, true)
+}
+
+/// Where the logs of devices end as far as we have them, for an operation that removes them.
+pub(crate) fn cuts(
+    ctx: &Ctx<'_>,
+    number: ConvNo,
+    devices: &BTreeSet<DeviceId>,
+) -> Result<Vec<Cut>, CoreError> {
+    let history = History::new(ctx.kv);
+    let mut cuts = Vec::new();
+    for log in history.logs(number)?.iter().filter(|log| devices.contains(&log.id.device)) {
+        let Some(last) = log.next_seq.checked_sub(1) else { continue };
+        let found = history.entries(number, &log.id, last, 1)?;
+        cuts.extend(found.first().map(|entry| Cut {
+            log: log.id,
+            seq: entry.place().seq,
+            id: *entry.id(),
+        }));
+    }
+    cuts.sort_unstable_by_key(|cut| cut.log);
+    cuts.truncate(kith_crdt::limits::CUTS_MAX);
+    Ok(cuts)
 }
 
 /// The entries by which governance grew from some heads to others, signed, as far as their

@@ -47,13 +47,14 @@ pub(crate) use self::{
     commits::{Arrived, receive as commit},
     group::{GroupRow, group},
     governance::{
-        Governances, accept_governance, admits, append_governance, governed, heads, learn, own_governance,
+        Governances, accept_governance, admits, append_governance, cuts, governed, heads, learn, own_governance,
         with_governance,
     },
     nodes::{acknowledged, heard_under, secret_of},
+    policy::bringer,
     recover::{is_unopened, not_opened, retry},
     request::receive as requested,
-    routes::{announce_record, relays_of, reroute},
+    routes::{announce_record, relays_of, reroute, reroute_number},
     travel::{catch_up, deposited, pump as travel, relay_lost, untold},
     tree::{enter, found, found_alone, join},
     upkeep::{due as upkeep_due, resume},
@@ -65,12 +66,15 @@ use super::{
     events,
     frame::Frame,
     gossip,
-    history::ConvNo,
+    history::{ConvNo, History},
     io::{Effect, PeerKey, Topic},
     people,
     rows::{self, PeerNo, RelayNo},
 };
-use crate::kv::{KvError, KvRead, Table};
+use crate::{
+    kv::{KvError, KvRead, Table},
+    limits,
+};
 
 const CHANNEL: u8 = 0;
 const SKELETON: u8 = 1;
@@ -119,6 +123,8 @@ pub(crate) struct ChannelRow {
 pub(crate) enum Kind {
     /// Of two, with this user.
     Direct(UserId),
+    /// Of our own devices.
+    Note,
     /// Of those whom governance names.
     Group,
 }
@@ -310,23 +316,52 @@ pub(crate) fn open(
     if row(ctx.kv, number)?.is_some() {
         return Ok(number);
     }
-    put(ctx, &ChannelRow::new(number, conversation, Kind::Direct(*user)))?;
+    let kind = if *user == ctx.me.user { Kind::Note } else { Kind::Direct(*user) };
+    put(ctx, &ChannelRow::new(number, conversation, kind))?;
     begin_log(ctx, number, Genesis::direct(ctx.me.user, *user))?;
     Ok(number)
 }
 
-/// Opens a group, which we found or are brought into. Nothing is written into it yet.
-pub(crate) fn open_group(
+/// Opens a conversation which we found or are brought into. Nothing is written into it yet.
+pub(crate) fn open_as(
     ctx: &mut Ctx<'_>,
     conversation: &ConversationId,
+    kind: Kind,
 ) -> Result<ConvNo, CoreError> {
     let number = chat::number_of(ctx, conversation)?;
     match row(ctx.kv, number)? {
-        None => put(ctx, &ChannelRow::new(number, conversation, Kind::Group))?,
-        Some(channel) if channel.kind == Kind::Group => {}
-        Some(_) => return Err(CoreError::Refused("a group with the name of a conversation of two")),
+        None => put(ctx, &ChannelRow::new(number, conversation, kind))?,
+        Some(channel) if channel.kind == kind => {}
+        Some(_) => return Err(CoreError::Refused("a conversation of another kind")),
     }
     Ok(number)
+}
+
+/// Looks after a conversation at the next opportunity.
+pub(crate) fn look_after(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
+    let now_ms = ctx.now_ms;
+    upkeep::at(ctx, &mut channel, now_ms)?;
+    put(ctx, &channel)
+}
+
+/// The devices of a user in a conversation, those of which we know more than their names.
+pub(crate) fn devices_of(
+    ctx: &mut Ctx<'_>,
+    conversation: &ConversationId,
+    user: &UserId,
+) -> Result<Vec<PeerNo>, CoreError> {
+    let Some(number) = History::new(ctx.kv).conversation(conversation)? else {
+        return Ok(Vec::new());
+    };
+    let mut devices = Vec::new();
+    for device in known_devices(ctx.kv, number)? {
+        if people::device(ctx.kv, device)?.is_some_and(|row| row.user == *user) {
+            devices.push(device);
+        }
+    }
+    devices.truncate(limits::DEVICES_PER_USER_MAX);
+    Ok(devices)
 }
 
 /// Writes our first entries of a conversation: how it began, and that this device takes part.

@@ -403,7 +403,7 @@ pub fn in_force(kv: &dyn KvRead) -> Result<Vec<InForce>, KvError> {
             conversation: channel.conversation,
             user: match channel.kind {
                 Kind::Direct(user) => Some(user),
-                Kind::Group => None,
+                Kind::Group | Kind::Note => None,
             },
             node: tip.node,
             depth: tip.depth,

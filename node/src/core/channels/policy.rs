@@ -20,6 +20,13 @@ pub(super) fn initiator(
     })
 }
 
+/// The device that brings another one of its user into a conversation: the one that certified it if
+/// that is there, else the lowest.
+pub(crate) fn bringer(here: &BTreeSet<DeviceId>, certifier: Option<&DeviceId>) -> Option<DeviceId> {
+    let certifier = certifier.filter(|device| here.contains(device));
+    certifier.or_else(|| here.first()).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +70,14 @@ mod tests {
         assert_eq!(initiator(&users, &live, &leaves(&[4, 1])), Some(device(4)));
         assert_eq!(initiator(&users, &live, &leaves(&[1])), Some(device(1)));
         assert_eq!(initiator(&users, &live, &leaves(&[])), None);
+    }
+
+    #[test]
+    fn one_device_brings_another() {
+        let here = leaves(&[2, 5]);
+        assert_eq!(bringer(&here, Some(&device(5))), Some(device(5)), "who certified it");
+        assert_eq!(bringer(&here, Some(&device(9))), Some(device(2)), "who is there");
+        assert_eq!(bringer(&here, None), Some(device(2)));
+        assert_eq!(bringer(&leaves(&[]), None), None);
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::error::ApiError,
-    core::{CoreError, Ctx, envelope::Welcome, introductions, people},
+    core::{CoreError, Ctx, envelope::Welcome, introductions, people, siblings},
     limits,
     mls::{self, LeafKey, Member, Mls, commit::Committed},
 };
@@ -50,7 +50,8 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
         return Ok(None);
     }
     let devices: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
-    let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device);
+    let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device)
+        || brings(ctx, &wanted, &devices)?;
     let hopeless = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
     let fresh_until = tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS);
     // A clock that was set back would else keep a leaf for ever.
@@ -73,6 +74,26 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
         return Ok(Some(ctx.now_ms + limits::LEAF_LIFE_MS));
     }
     Ok(Some(fresh_until))
+}
+
+/// Whether a device of our own user lacks a leaf that we are to bring in: whoever else commits has
+/// no key package of it yet.
+fn brings(
+    ctx: &Ctx<'_>,
+    wanted: &Wanted,
+    leaves: &BTreeSet<DeviceId>,
+) -> Result<bool, CoreError> {
+    let own = wanted.live.iter().filter(|(_, user)| **user == ctx.me.user).map(|(device, _)| device);
+    let (there, lacking): (BTreeSet<DeviceId>, BTreeSet<DeviceId>) =
+        own.copied().partition(|device| leaves.contains(device));
+    for device in lacking {
+        let Some((_, row)) = people::find_device(ctx.kv, &device)? else { continue };
+        let certifier = siblings::certifier(&people::verified(&row)?);
+        if policy::bringer(&there, certifier.as_ref()) == Some(ctx.me.device) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Commits if there is something to commit. Says when a request may be answered that may not yet.
@@ -189,13 +210,15 @@ fn publish(
     channel.unopened = None;
     travel::commit(ctx, channel, &new, &arrived, gone)?;
     adopted(ctx, channel, new, arrived, &added)?;
-    if channel.kind == Kind::Group {
-        // Those who were outside know neither the parent nor its routing secret.
-        let joining = requests.iter().filter(|request| request.why == Why::Join);
-        let outside = joining.map(|request| request.device);
-        let outside = outside.chain(others.iter().map(|(device, _)| *device));
-        introductions::due(ctx, channel.number, outside.collect::<Vec<_>>())?;
-    }
+    // Those who were outside know neither the parent nor its routing secret. Into a conversation of
+    // two only devices of its own user introduce one.
+    let joining = requests.iter().filter(|request| request.why == Why::Join);
+    let outside = joining.map(|request| request.device);
+    let outside = outside.chain(others.iter().map(|(device, _)| *device));
+    let ours = |device: &DeviceId| wanted.live.get(device) == Some(&ctx.me.user);
+    let outside: Vec<DeviceId> =
+        outside.filter(|device| channel.kind == Kind::Group || ours(device)).collect();
+    introductions::due(ctx, channel.number, outside)?;
     for (device, leaf) in &added {
         request::settle(ctx, channel.number, device, Some(leaf))?;
     }

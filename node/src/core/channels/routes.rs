@@ -13,7 +13,7 @@ use crate::{
         history::ConvNo,
         outbox, people, record,
         relays::{self, Namer, Target},
-        rows::RelayNo,
+        rows::{PeerNo, RelayNo},
     },
     kv::{KvError, KvRead},
     limits,
@@ -27,6 +27,15 @@ pub(crate) fn reroute(
     left: &[RelayNo],
 ) -> Result<(), CoreError> {
     let number = chat::number_of(ctx, conversation)?;
+    reroute_number(ctx, number, left)
+}
+
+/// The same of a conversation by its number.
+pub(crate) fn reroute_number(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    left: &[RelayNo],
+) -> Result<(), CoreError> {
     let Some(channel) = row(ctx.kv, number)? else { return Ok(()) };
     listen(ctx, number, &channel)?;
     let read = read_at(ctx.kv, &channel)?;
@@ -86,14 +95,19 @@ fn theirs(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvError
     }
     let devices = match channel.kind {
         Kind::Direct(user) => people::find_contact(kv, &user)?.map(|(_, row)| row.devices),
-        Kind::Group => Some(channel.devices.clone()),
+        Kind::Group | Kind::Note => Some(channel.devices.clone()),
     };
+    of_devices(kv, &devices.unwrap_or_default())
+}
+
+fn of_devices(kv: &dyn KvRead, devices: &[PeerNo]) -> Result<Vec<RelayNo>, KvError> {
     let mut relays = Vec::new();
-    for device in devices.unwrap_or_default() {
-        if let Some(device) = people::device(kv, device)? {
+    for device in devices {
+        if let Some(device) = people::device(kv, *device)? {
             relays.extend(device.relays);
         }
     }
+    relays = once(relays);
     relays.truncate(limits::RELAYS_PER_CONTACT_MAX);
     Ok(relays)
 }
@@ -116,6 +130,8 @@ fn read_at(kv: &dyn KvRead, channel: &ChannelRow) -> Result<Vec<RelayNo>, KvErro
     }
     let mut relays = numbers(relays::own(kv)?);
     relays.extend(theirs(kv, channel)?);
+    // Our other devices may have relays of their own.
+    relays.extend(of_devices(kv, &channel.devices)?);
     Ok(once(relays))
 }
 

@@ -4,7 +4,7 @@
 //! The law: one row per conversation, and it moves on even if the work fails.
 
 use super::{ChannelRow, UPKEEP, nodes, put, realise, recover, row, travel};
-use crate::core::{CoreError, Ctx, gossip, history::ConvNo, inbox, live::Timer, rows};
+use crate::core::{CoreError, Ctx, gossip, history::ConvNo, inbox, live::Timer, rows, siblings};
 use crate::{kv::Table, limits};
 
 fn index(at_ms: u64, number: ConvNo) -> Vec<u8> {
@@ -81,6 +81,7 @@ fn take(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<Option<ChannelRow>, CoreErr
 
 /// Looks after one conversation: forgets what is over, commits or asks for what is due.
 fn one(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreError> {
+    siblings::look(ctx, number)?;
     let Some(mut channel) = take(ctx, number)? else { return Ok(()) };
     let mut next = vec![nodes::prune(ctx, &mut channel)?];
     next.push(travel::refresh(ctx, &mut channel)?);

@@ -63,6 +63,8 @@ pub enum Draft {
     },
     /// A governance operation, encoded.
     Gov(Vec<u8>),
+    /// A write to the account, encoded.
+    Account(Vec<u8>),
     /// Ends the present segment of a log.
     Close(LogKind),
 }
@@ -174,6 +176,7 @@ fn op_of(
         Draft::Delete { target } => (Op::Delete { target }, None, None),
         Draft::React { target, emoji, add } => (Op::React { target, emoji, add }, None, None),
         Draft::Gov(bytes) => (Op::Gov(bytes), None, None),
+        Draft::Account(bytes) => (Op::Account(bytes), None, None),
         Draft::Close(_) => (Op::Close, None, None),
     })
 }
@@ -199,7 +202,7 @@ impl Txn<'_> {
             }
             Draft::Delete { target } => self.own_target(target),
             Draft::React { target, .. } => self.living_target(target).map(|_| ()),
-            Draft::Gov(_) | Draft::Close(_) => Ok(()),
+            Draft::Gov(_) | Draft::Account(_) | Draft::Close(_) => Ok(()),
         }
     }
 

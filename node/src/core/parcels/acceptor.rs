@@ -1,6 +1,6 @@
 //! The side of an invite that takes it: asking, and what the answer brings.
 
-use super::{TAKEN, Taken, all, find, insert, put};
+use super::{TAKEN, Taken, all, find, insert, link, put};
 use crate::core::{
     CoreError, Ctx, address, channels, events,
     io::PeerKey,
@@ -45,7 +45,7 @@ pub(crate) fn take(ctx: &mut Ctx<'_>, link: &str) -> Result<Accepted, CoreError>
     let state = if known { InviteState::Connected } else { InviteState::Pending };
     let named: Vec<_> =
         invite.relays.iter().filter_map(|relay| address::split(&relay.address).ok()).collect();
-    let taken = Taken { invite, state, error: None, deposited: Vec::new() };
+    let taken = Taken { invite, state, error: None, deposited: Vec::new(), links: false };
     let number = insert(ctx, TAKEN, &id, &taken)?;
     for relay in relays::name(ctx, Namer::Invite(number), &[], &named)? {
         // The answer can come to our inbox there, if we have no relay of our own.
@@ -76,10 +76,13 @@ pub(super) fn connected(ctx: &mut Ctx<'_>, user: &UserId) -> Result<(), CoreErro
     Ok(())
 }
 
-pub(super) fn link_error(error: InviteError) -> ApiError {
+pub(crate) fn link_error(error: InviteError) -> ApiError {
     let (code, hint) = match error {
         InviteError::Expired { .. } => (ErrorCode::InviteExpired, "ask for a new invite"),
         InviteError::Version => (ErrorCode::InviteMalformed, "update kith"),
+        InviteError::LinksADevice => {
+            (ErrorCode::InviteMalformed, "its owner uses it on a new device: kith init --link")
+        }
         _ => (ErrorCode::InviteMalformed, "copy the whole link, from kith: to its end"),
     };
     ApiError::new(code, error).hint(hint)
@@ -131,7 +134,11 @@ pub(crate) fn issuers(kv: &dyn KvRead) -> Result<Vec<PeerKey>, KvError> {
 }
 
 /// Our request, sealed afresh: it names the addresses and relays we have now.
-pub(super) fn request(ctx: &mut Ctx<'_>, invite: &Invite) -> Result<Vec<u8>, CoreError> {
+pub(super) fn request(ctx: &mut Ctx<'_>, taken: &Taken) -> Result<Vec<u8>, CoreError> {
+    let invite = &taken.invite;
+    if taken.links {
+        return link::message(ctx, invite);
+    }
     let conversation = ConversationId::direct(&ctx.me.user, &invite.user);
     channels::open(ctx, &conversation, &invite.user)?;
     let content = AcceptRequest {
@@ -181,6 +188,10 @@ pub(super) fn answered(
                 Refusal::Used => ErrorCode::InviteUsed,
                 Refusal::Expired | Refusal::Unknown => ErrorCode::InviteExpired,
             });
+        }
+        Reply::Linked(signed) => return link::granted(ctx, number, taken, *signed),
+        Reply::Grant(_) if taken.links => {
+            return Err(CoreError::Refused("a grant of another kind than asked for"));
         }
         Reply::Grant(signed) => {
             let grant = signed.verify().map_err(|_| CoreError::Refused("a forged grant"))?;

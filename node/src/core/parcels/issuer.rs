@@ -3,7 +3,8 @@
 use kith_relay::protocol::{DepositKey, QueueKeys};
 
 use super::{
-    GIVEN, Given, Granted, acceptor::connected, all, deposit, index, insert, key, put, send,
+    GIVEN, Given, Granted, acceptor::connected, all, deposit, index, insert, key, link::Linking,
+    put, send,
 };
 use crate::core::{
     CoreError, Ctx, address, channels, events,
@@ -33,6 +34,15 @@ use kith_crdt::id::{ConversationId, DeviceId};
 
 /// Makes an invite.
 pub(crate) fn give(ctx: &mut Ctx<'_>, expires_s: u64) -> Result<InviteAnswer, CoreError> {
+    issue(ctx, expires_s, None)
+}
+
+/// Makes an invite, or a link for a device of ours.
+pub(super) fn issue(
+    ctx: &mut Ctx<'_>,
+    expires_s: u64,
+    linking: Option<Linking>,
+) -> Result<InviteAnswer, CoreError> {
     forget_expired(ctx)?;
     let life_ms = expires_s.saturating_mul(1000);
     if life_ms == 0 || life_ms > crate::identity::limits::INVITE_LIFE_MS_MAX {
@@ -75,10 +85,11 @@ pub(crate) fn give(ctx: &mut Ctx<'_>, expires_s: u64) -> Result<InviteAnswer, Co
             crate::identity::limits::INVITE_ADDRESSES_MAX,
         ),
     };
-    let link = invite.link().map_err(ApiError::internal)?;
+    let link = if linking.is_some() { invite.device_link() } else { invite.link() };
+    let link = link.map_err(ApiError::internal)?;
     let (id, expires_at_ms) = (invite.id(), invite.expires_ms);
-    let number =
-        insert(ctx, GIVEN, &id, &Given { invite, secrets: secrets.clone(), granted: None })?;
+    let given = Given { invite, secrets: secrets.clone(), granted: None, link: linking };
+    let number = insert(ctx, GIVEN, &id, &given)?;
     for (relay, row) in homes.iter().take(crate::identity::limits::INVITE_RELAYS_MAX) {
         let keys = QueueKeys::from_seeds(
             &deposit_key(&secrets.secret, &row.key).to_bytes(),

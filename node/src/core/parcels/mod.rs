@@ -15,13 +15,15 @@
 
 mod acceptor;
 mod issuer;
+mod link;
 
 use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    acceptor::{addresses_of, is_issuer, issuers, take},
+    acceptor::{addresses_of, is_issuer, issuers, link_error, take},
     issuer::{arrived, give},
+    link::{arrived_here, begin as begin_linking, candidates, decide, give as give_link, wish},
 };
 use self::{
     acceptor::{answered, request},
@@ -55,6 +57,8 @@ struct Given {
     invite: Invite,
     secrets: InviteSecrets,
     granted: Option<Granted>,
+    /// It links a device of ours instead of making a contact.
+    link: Option<link::Linking>,
 }
 
 /// To whom an invite was granted, and the answer as long as it may have to be repeated.
@@ -76,6 +80,8 @@ struct Taken {
     state: InviteState,
     error: Option<ErrorCode>,
     deposited: Vec<RelayNo>,
+    /// It makes us another device of its user.
+    links: bool,
 }
 
 const GIVEN: u8 = 0;
@@ -137,9 +143,10 @@ fn insert<T: Serialize>(
 pub(crate) fn waiting(kv: &dyn KvRead) -> Result<u64, KvError> {
     // What lies at a relay needs us no more, as with messages.
     let unsent = |(_, taken): &&(InviteNo, Taken)| {
-        taken.state == InviteState::Pending && taken.deposited.is_empty()
+        taken.state == InviteState::Pending && taken.deposited.is_empty() && !taken.links
     };
-    Ok(all::<Taken>(kv, TAKEN)?.iter().filter(unsent).count() as u64)
+    let unsent = all::<Taken>(kv, TAKEN)?.iter().filter(unsent).count() as u64;
+    Ok(unsent + link::lacking(kv)?)
 }
 
 /// Sends everything that waits, wherever a route stands.
@@ -163,7 +170,7 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
     for (_, taken) in all::<Taken>(ctx.kv, TAKEN)? {
         if taken.invite.transport == *peer && taken.state == InviteState::Pending {
             let result = ctx.attempt(|ctx| {
-                let parcel = request(ctx, &taken.invite)?;
+                let parcel = request(ctx, &taken)?;
                 send(ctx, peer, parcel);
                 Ok(())
             });
@@ -203,7 +210,7 @@ pub(crate) fn relay_up(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreErro
         let result = ctx.attempt(|ctx| {
             let seed = deposit_key(&taken.invite.secret, &row.key).to_bytes();
             let queue = DepositKey::from_bytes(&seed, entry.read);
-            let parcel = request(ctx, &taken.invite)?;
+            let parcel = request(ctx, &taken)?;
             deposit(ctx, relay, Ask::Parcel(TAKEN, number), &queue, parcel)
         });
         inbox::tolerate(result)?;
@@ -305,6 +312,9 @@ pub(crate) fn receive(
     }
     let id = InviteId(*id);
     if let Some((number, given)) = find::<Given>(ctx.kv, GIVEN, &id)? {
+        if given.link.is_some() {
+            return link::came(ctx, from, number, given, sealed);
+        }
         return requested(ctx, from, number, given, sealed);
     }
     if let Some((number, taken)) = find::<Taken>(ctx.kv, TAKEN, &id)? {

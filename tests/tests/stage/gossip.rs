@@ -1,6 +1,10 @@
 //! Groups whose members listen: one envelope for all, and what becomes of those who miss it.
 
-use kith_node::{api::types::Request, core::io::Topic, limits};
+use kith_node::{
+    api::types::Request,
+    core::io::{Spread, Topic},
+    limits,
+};
 use kith_tests::stage::{Device, Stage};
 use rand_chacha::{
     ChaCha20Rng,
@@ -197,8 +201,8 @@ fn what_is_gossiped_by_anybody_harms_nothing_and_comes_twice_at_no_cost() {
     assert_eq!(log(&mut stage, 1), ["once"]);
 }
 
-/// Gossip that is lost, late and doubled; streams that break; devices that stop; somebody removed:
-/// in the end everybody has everything once, and nothing is left to do.
+/// Gossip that is lost, late and doubled; streams that break; devices that stop: in the end everybody
+/// has everything once, and nothing is left to do.
 #[test]
 fn whatever_becomes_of_gossip_nothing_is_lost() {
     for seed in 0..std::env::var("SEEDS").map_or(3, |n| n.parse().unwrap()) {
@@ -249,5 +253,40 @@ fn whatever_becomes_of_gossip_nothing_is_lost() {
             let idle = stage.ask(device, Request::Idle {}).expect("it answers");
             assert_eq!(idle["idle"], true, "at {device}, seed {seed}: {idle}");
         }
+    }
+}
+
+/// Beyond what gossip reaches straight: who is connected to a few reaches all, and all tell what they
+/// have once a minute.
+#[test]
+#[ignore = "takes minutes: 34 devices with their keys"]
+fn a_large_group_is_a_mesh() {
+    let devices = limits::STRAIGHT_DEVICES_MAX + 2;
+    let mut stage = garden(devices);
+    stage.pass(300_000);
+    assert!(stage.devices[0].topics.values().all(|spread| *spread == Spread::Mesh));
+    for other in 3..devices {
+        stage.part(0, other);
+    }
+    stage.pass(120_000);
+    let frames: Vec<u64> = stage.devices.iter().map(|one| one.frames).collect();
+    let done = counted(&mut stage, 0, |stage| {
+        say(stage, 0, "to all through two");
+        stage.settle();
+    });
+    assert_eq!(done, (1, 0));
+    for device in 1..devices {
+        assert_eq!(log(&mut stage, device), ["to all through two"], "at {device}");
+    }
+    for number in 0..20 {
+        say(&mut stage, 1, &format!("{number}"));
+        stage.pass(1_000);
+    }
+    // Within the minute: at most two rounds of receipts, whatever is said.
+    let told = stage.devices[5].frames - frames[5];
+    assert!(told <= 2 * devices as u64, "{told} frames");
+    stage.pass(600_000);
+    for device in 1..devices {
+        assert_eq!(log(&mut stage, device).len(), 21, "at {device}");
     }
 }

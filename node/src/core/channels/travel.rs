@@ -262,7 +262,7 @@ pub(crate) fn pump(
         let (near, away): (Vec<PeerKey>, Vec<PeerKey>) =
             lacking.into_iter().partition(|peer| ctx.live.peers.contains_key(peer));
         waits |= !near.is_empty();
-        tell(ctx, channel, &row_key, &out, near);
+        tell(ctx, channel, (&row_key, &out), near, !overdue);
         // One copy at least, also where no relay is known yet.
         let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
         if (overdue || farewell || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
@@ -274,13 +274,13 @@ pub(crate) fn pump(
 }
 
 /// Sends something to connected devices that were not told of it yet: once to all who listen to the
-/// group's gossip, to the others on their streams.
+/// group's gossip, if it is fresh; to the others on their streams.
 fn tell(
     ctx: &mut Ctx<'_>,
     channel: &ChannelRow,
-    row_key: &[u8],
-    out: &OutRow,
+    (row_key, out): (&[u8], &OutRow),
     near: Vec<PeerKey>,
+    fresh: bool,
 ) {
     let number = channel.number;
     let grace_ms = gossip::grace_ms(ctx.live, number);
@@ -299,7 +299,8 @@ fn tell(
             }
         }
     }
-    let topic = channel.secret(out.place).map(|secret| Routing::new(&secret).topic());
+    let secret = channel.secret(out.place).filter(|_| fresh);
+    let topic = secret.map(|secret| Routing::new(&secret).topic());
     let heard = topic.map(|topic| {
         let untold = untold.iter().copied();
         gossip::audience(ctx.live, ctx.now_ms, (number, &topic), untold)

@@ -17,8 +17,8 @@ use crate::{
     devices::SignedRecord,
     id::{ConversationId, DeviceId, EntryId, LogId, UserId},
     limits::{
-        CHAIN_LINKS_MAX, CONVERSATION_NAME_BYTES_MAX, CUTS_MAX, GENESIS_USERS_MAX, GOV_OP_BYTES_MAX,
-        RELAY_ADDRESS_BYTES_MAX, RELAYS_MAX,
+        CHAIN_LINKS_MAX, CONVERSATION_NAME_BYTES_MAX, CUTS_MAX, GENESIS_USERS_MAX,
+        GOV_OP_BYTES_MAX, RELAY_ADDRESS_BYTES_MAX, RELAYS_MAX,
     },
 };
 

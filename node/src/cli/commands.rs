@@ -9,12 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     args::{
-        AcceptArgs, Command, Global, GroupCommand, LogArgs, RelayCommand, SendArgs, TextArgs, VerifyArgs,
-        WaitArgs,
+        AcceptArgs, Command, Global, GroupCommand, LogArgs, RelayCommand, SendArgs, TextArgs,
+        VerifyArgs, WaitArgs,
     },
     backend::{Device, reach, reach_running},
-    device,
-    human,
+    device, human,
     output::{Output, Stop},
     wait,
 };
@@ -22,8 +21,8 @@ use crate::api::{
     backend::Backend,
     error::{ApiError, ErrorCode},
     types::{
-        Accepted, Chat, ChatKind, Contact, EventKind, Info, Invite, InviteState, Message, MessageChange,
-        RelayInfo, Request, Sent, State, Status, Verify,
+        Accepted, Chat, ChatKind, Contact, EventKind, Info, Invite, InviteState, Message,
+        MessageChange, RelayInfo, Request, Sent, State, Status, Verify,
     },
 };
 

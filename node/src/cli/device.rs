@@ -141,8 +141,7 @@ pub(super) async fn init(
     };
     let profile = backend::profile(global)?;
     let store = backend::create_linked(&profile, &global.key_source(), &link, uri, &name)?;
-    let config =
-        NodeConfig { listen: Vec::new(), mdns: true, socket: profile.socket_path()? };
+    let config = NodeConfig { listen: Vec::new(), mdns: true, socket: profile.socket_path()? };
     let node = Node::start(store, config).await?;
     let result = wait_until_linked(&*node.backend(), args, out).await;
     let linked = match &result {
@@ -157,7 +156,12 @@ pub(super) async fn init(
     }
     let linked = linked?;
     out.result(&linked, || {
-        format!("linked {} as a device of {}\nuser {}", name, escape::line(&linked.name), linked.user)
+        format!(
+            "linked {} as a device of {}\nuser {}",
+            name,
+            escape::line(&linked.name),
+            linked.user
+        )
     })?;
     if linked.missing > 0 {
         out.hint(&format!("{} entries of the past still come: kith up", linked.missing));
@@ -230,11 +234,7 @@ fn refused(code: Option<ErrorCode>) -> ApiError {
     }
 }
 
-async fn summary(
-    backend: &dyn Backend,
-    profile: &str,
-    idle: &Idle,
-) -> Result<Linked, ApiError> {
+async fn summary(backend: &dyn Backend, profile: &str, idle: &Idle) -> Result<Linked, ApiError> {
     let status: crate::api::types::Status = ask(backend, Request::Status {}).await?;
     let chats: Vec<Chat> = ask(backend, Request::Chats {}).await?;
     Ok(Linked {

@@ -233,7 +233,11 @@ mod tests {
         assert_eq!(valid_name(" Ana  ", "--name").unwrap(), "Ana");
         assert_eq!(valid_name("Ana Ñ 👩‍💻", "--name").unwrap(), "Ana Ñ 👩‍💻");
         for bad in ["", "  ", "a\nb", "a\u{202e}b", "\x1b[2J", &"x".repeat(65)] {
-            assert_eq!(valid_name(bad, "--name").unwrap_err().code, ErrorCode::InvalidName, "{bad:?}");
+            assert_eq!(
+                valid_name(bad, "--name").unwrap_err().code,
+                ErrorCode::InvalidName,
+                "{bad:?}"
+            );
         }
     }
 

@@ -31,8 +31,9 @@ pub(crate) fn new(
     let mut salt = [0; 32];
     ctx.rng.fill_bytes(&mut salt);
     let genesis = Genesis::group(ctx.me.user, name, salt);
-    let conversation =
-        genesis.conversation().ok_or_else(|| ApiError::internal("a group begins with its owner"))?;
+    let conversation = genesis
+        .conversation()
+        .ok_or_else(|| ApiError::internal("a group begins with its owner"))?;
     let number = channels::open_as(ctx, &conversation, channels::Kind::Group)?;
     channels::begin_log(ctx, number, genesis)?;
     let homes: Vec<String> = relays::inboxes(ctx.kv)?
@@ -179,7 +180,8 @@ fn valid_name(name: &str) -> Result<String, CoreError> {
         && name.len() <= CONVERSATION_NAME_BYTES_MAX
         && !name.chars().any(char::is_control);
     if !fits {
-        let error = format!("a group's name has 1 to {CONVERSATION_NAME_BYTES_MAX} bytes in one line");
+        let error =
+            format!("a group's name has 1 to {CONVERSATION_NAME_BYTES_MAX} bytes in one line");
         return Err(ApiError::new(ErrorCode::InvalidName, error).into());
     }
     Ok(name.to_owned())

@@ -8,6 +8,8 @@
 //!                  └─▶ commit, request ─▶ channels
 //! ```
 
+use std::collections::BTreeMap;
+
 use kith_crdt::{
     body::Body,
     entry::{SignedEntry, Verified},
@@ -174,27 +176,28 @@ pub(crate) fn accept_all(
     conversation: ConvNo,
     entries: Vec<(Verified, Option<Body>)>,
 ) -> Result<(), CoreError> {
-    // Log by log, as they came: who is let in by one log may vouch for the device of the next.
-    let mut logs: Vec<LogId> = Vec::new();
-    for (entry, _) in &entries {
-        if !logs.contains(&entry.place().log) {
-            logs.push(entry.place().log);
-        }
+    // Log by log: who is let in by one log may vouch for the device of another.
+    let mut logs: BTreeMap<LogId, Vec<(Verified, Option<Body>)>> = BTreeMap::new();
+    for (entry, body) in entries {
+        logs.entry(entry.place().log).or_default().push((entry, body));
     }
-    let mut entries = entries;
-    for log in logs {
-        let (of_log, others): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|(entry, _)| entry.place().log == log);
-        entries = others;
-        let ops = of_log.iter().map(|(entry, _)| &entry.header().op);
-        if !channels::admits(ctx, conversation, &log, ops)? {
-            tracing::debug!("entries of a device nobody vouches for are dropped");
-            continue;
+    loop {
+        let mut admitted = None;
+        for (log, of_log) in &logs {
+            let ops = of_log.iter().map(|(entry, _)| &entry.header().op);
+            if channels::admits(ctx, conversation, log, ops)? {
+                admitted = Some(*log);
+                break;
+            }
         }
+        let Some(of_log) = admitted.and_then(|log| logs.remove(&log)) else { break };
         for (entry, body) in of_log {
             let result = ctx.attempt(|ctx| accept(ctx, conversation, &entry, body));
             tolerate(result)?;
         }
+    }
+    if !logs.is_empty() {
+        tracing::debug!("entries of devices nobody vouches for are dropped");
     }
     Ok(())
 }

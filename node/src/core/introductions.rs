@@ -54,9 +54,8 @@ fn key(conversation: ConvNo, device: PeerNo) -> Vec<u8> {
 }
 
 fn of_key(key: &[u8]) -> Option<(ConvNo, PeerNo)> {
-    let number = |range: std::ops::Range<usize>| {
-        Some(u32::from_be_bytes(key.get(range)?.try_into().ok()?))
-    };
+    let number =
+        |range: std::ops::Range<usize>| Some(u32::from_be_bytes(key.get(range)?.try_into().ok()?));
     Some((ConvNo(number(1..5)?), PeerNo(number(5..9)?)))
 }
 

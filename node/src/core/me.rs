@@ -115,11 +115,7 @@ impl Me {
 }
 
 /// Notes that this device was certified for its user.
-pub(crate) fn link(
-    kv: &mut dyn Kv,
-    name: &str,
-    chain: Vec<SignedRecord>,
-) -> Result<(), KvError> {
+pub(crate) fn link(kv: &mut dyn Kv, name: &str, chain: Vec<SignedRecord>) -> Result<(), KvError> {
     let Some(mut row) = rows::get::<MeRow>(kv, Table::Meta, ME)? else { return Ok(()) };
     row.name = name.to_owned();
     row.device_list = chain;

@@ -4,7 +4,9 @@
 //! device whose record names that key; nothing else is believed of a peer.
 
 use super::{
-    CoreError, Ctx, account, address, channels, events, inbox,
+    CoreError, Ctx, account, address, channels, events,
+    history::ConvNo,
+    inbox,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, receipts, record,
@@ -235,8 +237,8 @@ pub(crate) fn learn(ctx: &mut Ctx<'_>, record: &VerifiedDeviceRecord) -> Result<
     rows::put(ctx.kv, Table::Index, &peer_index(&record.transport), &number)?;
     rows::put(ctx.kv, Table::Index, &name_index(&record.user), &record.name)?;
     if let Some((contact, mut row)) = find_contact(ctx.kv, &record.user)? {
-        let further = !row.devices.contains(&number)
-            && row.devices.len() < limits::DEVICES_PER_USER_MAX;
+        let further =
+            !row.devices.contains(&number) && row.devices.len() < limits::DEVICES_PER_USER_MAX;
         if further {
             row.devices.push(number);
         }
@@ -393,13 +395,18 @@ pub(crate) fn peer_up(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError
 /// What was sent to a peer and not acknowledged is sent anew, or goes another way.
 fn forget_sent(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
     for conversation in channels::shared_with(ctx, peer)? {
-        for kind in [LogKind::Gov, LogKind::Content] {
-            ctx.live.unset(|live| &mut live.sent, &(conversation, *peer, kind));
-        }
-        channels::untold(ctx, conversation, peer);
+        forget_sent_in(ctx, conversation, peer);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())
+}
+
+/// The same in one conversation.
+pub(crate) fn forget_sent_in(ctx: &mut Ctx<'_>, conversation: ConvNo, peer: &PeerKey) {
+    for kind in [LogKind::Gov, LogKind::Content] {
+        ctx.live.unset(|live| &mut live.sent, &(conversation, *peer, kind));
+    }
+    channels::untold(ctx, conversation, peer);
 }
 
 /// A peer is gone: what it did not acknowledge goes another way.

@@ -499,6 +499,8 @@ pub(crate) fn receive(
     if before.is_none() {
         parcels::arrived(ctx, &id, &receipt.device)?;
         introductions::arrived(ctx, conversation, number)?;
+        // What was sent before it came in it could not open.
+        people::forget_sent_in(ctx, conversation, &device.transport);
     }
     let after = ReceiptRow {
         sequence: receipt.sequence,

@@ -69,11 +69,7 @@ fn is_in(ctx: &mut Ctx<'_>, number: ConvNo, device: &DeviceId) -> Result<bool, C
 }
 
 fn addition(record: &VerifiedDeviceRecord) -> AddDevice {
-    AddDevice {
-        user: record.user,
-        device: record.device,
-        chain: record.certificates.clone(),
-    }
+    AddDevice { user: record.user, device: record.device, chain: record.certificates.clone() }
 }
 
 /// Who certified a device.
@@ -203,8 +199,10 @@ fn find(ctx: &mut Ctx<'_>, given: &str) -> Result<OwnDevice, CoreError> {
             .hint("`kith device ls` lists yours; names and the first digits of an id both work")
             .into()),
         several => {
-            let candidate =
-                |device: &&OwnDevice| Candidate { id: device.device.clone(), name: device.name.clone() };
+            let candidate = |device: &&OwnDevice| Candidate {
+                id: device.device.clone(),
+                name: device.name.clone(),
+            };
             Err(ApiError::ambiguous(given, several.iter().map(candidate).collect()).into())
         }
     }

@@ -19,8 +19,9 @@ use super::{
     me::Me,
     outbox, parcels, people,
     receipts::{self, Reached},
-    relays, siblings,
+    relays,
     rows::{ContactNo, ContactRow},
+    siblings,
 };
 use crate::{
     api::{

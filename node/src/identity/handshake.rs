@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     IdentityError, Signed, Statement,
     invite::InviteId,
-    link::LinkGrant,
     limits::{
         ACCEPT_BYTES_MAX, HANDSHAKE_ENTRIES_MAX, HANDSHAKE_ENTRY_BYTES_MAX, HANDSHAKE_RECORDS_MAX,
         REPLY_BYTES_MAX, ROUTING_BYTES_MAX, WELCOME_BYTES_MAX,
     },
+    link::LinkGrant,
     record::SignedDeviceRecord,
 };
 

@@ -8,6 +8,7 @@ use automerge::{
 };
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
+    account::{AccountContact, AccountOp, AccountValue},
     body::Body,
     canonical,
     devices::{DeviceList, SignedRecord},
@@ -55,6 +56,7 @@ pub(super) fn headers() -> Vec<Header> {
         Op::Delete { target },
         Op::React { target, emoji: "👍".into(), add: true },
         Op::Gov(gov_ops()[0].encode()),
+        Op::Account(account_seeds().remove(0)),
         Op::Unknown { kind: 77, bytes: vec![1, 2, 3] },
     ]
     .into_iter()
@@ -310,6 +312,24 @@ pub(super) fn gov_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Records one by one, and a list of them.
+pub(super) fn account(bytes: &[u8]) {
+    if let Ok(op) = AccountOp::decode(bytes) {
+        assert_eq!(op.encode(), bytes, "one encoding");
+    }
+}
+
+pub(super) fn account_seeds() -> Vec<Vec<u8>> {
+    let contact = AccountContact {
+        user: UserId([3; 32]),
+        own_name: "Ben".into(),
+        nickname: Some("Benny".into()),
+        verified_at_ms: Some(1),
+    };
+    let device = AccountValue::Device { device: DeviceId([4; 32]), name: "desk".into() };
+    let values = [AccountValue::Contact(contact), device];
+    values.into_iter().map(|value| AccountOp { count: 7, value }.encode()).collect()
+}
+
 pub(super) fn device(bytes: &[u8]) {
     if let Ok(record) = SignedRecord::decode(bytes) {
         assert_eq!(record.encode(), bytes, "canonical");

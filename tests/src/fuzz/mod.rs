@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block", run: crdt::block, seeds: crdt::block_seeds, mutations: 4_000 },
     Target { name: "body", run: crdt::body, seeds: crdt::body_seeds, mutations: 20_000 },
     Target { name: "gov", run: crdt::gov, seeds: crdt::gov_seeds, mutations: 2_000 },
+    Target { name: "account", run: crdt::account, seeds: crdt::account_seeds, mutations: 20_000 },
     Target { name: "device", run: crdt::device, seeds: crdt::device_seeds, mutations: 4_000 },
     Target { name: "have", run: crdt::have, seeds: crdt::have_seeds, mutations: 20_000 },
     Target { name: "history", run: history::history, seeds: history::seeds, mutations: 1_000 },

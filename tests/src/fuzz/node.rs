@@ -25,7 +25,9 @@ use kith_node::{
     identity::{
         Secret32, Signed,
         handshake::{ACCEPT_INFO, AcceptRequest, Grant, REPLY_INFO, Refused, Reply},
+        introduction::Introduction,
         invite::Invite,
+        link::{LinkGrant, LinkMessage},
         record::{DeviceRecord, SignedDeviceRecord},
     },
     kv::Table,
@@ -215,7 +217,24 @@ pub(super) fn handshake(bytes: &[u8]) {
     match Reply::decode(bytes) {
         Ok(Reply::Grant(grant)) => drop(grant.verify()),
         Ok(Reply::Refusal(refusal)) => drop(refusal.verify()),
+        Ok(Reply::Linked(grant)) => drop(grant.verify()),
         Err(_) => {}
+    }
+    match LinkMessage::decode(bytes) {
+        Ok(LinkMessage::Ask(request)) => drop(request.verify()),
+        Ok(LinkMessage::Record(record)) => drop(record.verify()),
+        Err(_) => {}
+    }
+    if let Ok(introduction) = Signed::<Introduction>::decode(bytes) {
+        let _ = introduction.verify();
+    }
+    if let Ok((content, _)) = postcard::take_from_bytes::<Introduction>(bytes) {
+        let content = Introduction { device: FIRST.device(), ..content };
+        let _ = Signed::sign(content, &FIRST.signing);
+    }
+    if let Ok((content, _)) = postcard::take_from_bytes::<LinkGrant>(bytes) {
+        let content = LinkGrant { device: FIRST.device(), ..content };
+        let _ = Signed::sign(content, &FIRST.signing);
     }
     if let Ok((content, _)) = postcard::take_from_bytes::<AcceptRequest>(bytes) {
         let content = AcceptRequest { device: FIRST.device(), ..content };

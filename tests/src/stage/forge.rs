@@ -69,7 +69,8 @@ impl Stage {
     /// The conversation of two devices' users, as the first one carries it.
     pub fn channel(&self, device: usize, with: usize) -> InForce {
         let user = self.devices[with].core.me().user;
-        let found = channels(&self.devices[device].kv).into_iter().find(|one| one.user == Some(user));
+        let found =
+            channels(&self.devices[device].kv).into_iter().find(|one| one.user == Some(user));
         found.expect("they are contacts")
     }
 

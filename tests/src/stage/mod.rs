@@ -23,7 +23,9 @@ use kith_node::{
         io::{Effect, Input, PeerKey, Spread, Topic},
         is_query,
         me::Me,
+        parcels,
     },
+    identity::invite::Invite,
     kv::{Changes, KvError, KvRead, MemoryKv, Overlay, Row, Table},
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
@@ -321,16 +323,38 @@ impl Stage {
 
     /// Makes two devices contacts, by an invite of the first.
     pub fn befriend(&mut self, a: usize, b: usize) {
-        let invite = self.ask(a, Request::Invite { expires_s: 3600 }).expect("an invite is made");
-        let link = invite["link"].as_str().expect("it has a link").to_owned();
-        self.ask(b, Request::Accept { link }).expect("it is accepted");
-        self.pass(5_000);
+        self.introduce(a, b);
         for (device, other) in [(a, b), (b, a)] {
             let name = Device::name(other);
             let found = self.ask(device, Request::Chats {}).expect("chats are listed");
             let found = found.as_array().is_some_and(|all| all.iter().any(|c| c["name"] == name));
             assert!(found, "{name} is no contact");
         }
+    }
+
+    /// The same, whatever their users are called.
+    pub fn introduce(&mut self, a: usize, b: usize) {
+        let invite = self.ask(a, Request::Invite { expires_s: 3600 }).expect("an invite is made");
+        let link = invite["link"].as_str().expect("it has a link").to_owned();
+        self.ask(b, Request::Accept { link }).expect("it is accepted");
+        self.pass(5_000);
+    }
+
+    /// Links a further device of a device's user.
+    pub fn link_device(&mut self, of: usize) -> usize {
+        let request = Request::DeviceLink { expires_s: 600, approve: true };
+        let made = self.ask(of, request).expect("a link is made");
+        let link = made["link"].as_str().expect("it has a link").to_owned();
+        self.link_with(&link)
+    }
+
+    /// A new installation that uses a link.
+    pub fn link_with(&mut self, link: &str) -> usize {
+        let new = self.devices.len();
+        self.devices.push(Device::waiting(new as u64, link, self.now_ms));
+        self.start(new);
+        self.settle();
+        new
     }
 
     /// Sends a text; returns its id.
@@ -376,6 +400,10 @@ impl Device {
             .expect("memory does not fail");
         let changes = overlay.into_changes();
         kv.apply(changes);
+        Self::over(kv, rng)
+    }
+
+    fn over(kv: MemoryKv, rng: ChaCha20Rng) -> Self {
         let core = Core::open(&kv).expect("memory does not fail").expect("it was set up");
         let transport = core.me().secrets.transport_public();
         Self {
@@ -398,6 +426,21 @@ impl Device {
             commands: 0,
             answers: BTreeMap::new(),
         }
+    }
+
+    /// A device that waits to be linked.
+    fn waiting(number: u64, link: &str, now_ms: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(1000 + number);
+        let mut kv = MemoryKv::default();
+        let mut overlay = Overlay::new(&kv);
+        let invite = Invite::parse_device_link(link, now_ms).expect("the link is whole");
+        Me::create_linked(&mut overlay, &mut rng, now_ms, invite.user, &invite.name)
+            .expect("memory does not fail");
+        parcels::wish(&mut overlay, link, &format!("device-{number}"))
+            .expect("memory does not fail");
+        let changes = overlay.into_changes();
+        kv.apply(changes);
+        Self::over(kv, rng)
     }
 
     /// What the device's user goes by.

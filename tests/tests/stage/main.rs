@@ -2,6 +2,8 @@
 //! fall silent or say too much. Each test tells the story of something that once went wrong.
 
 mod claims;
+
+mod devices;
 mod gossip;
 mod groups;
 mod peers;

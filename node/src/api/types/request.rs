@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::{
-    Accepted, Chat, Contact, EventKind, EventPage, Idle, Info, Invite, Message, OwnDevice, RelayInfo, Sent,
-    Status, Verify,
+    Accepted, Chat, Contact, EventKind, EventPage, Idle, Info, Invite, Message, OwnDevice,
+    RelayInfo, Sent, Status, Verify,
 };
 
 /// What can be asked of a device: the `method` and `params` of a JSON-RPC 2.0 request.

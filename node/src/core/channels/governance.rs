@@ -204,8 +204,10 @@ pub(crate) fn admits<'a>(
         let conversation = Some(governance.conversation());
         // Of a group we know nothing yet its genesis comes with these.
         let founds = |user: &UserId| {
-            let begins = |op: &GovOp| matches!(op, GovOp::Genesis(genesis)
-                if genesis.users.contains(user) && genesis.conversation() == conversation);
+            let begins = |op: &GovOp| {
+                matches!(op, GovOp::Genesis(genesis)
+                if genesis.users.contains(user) && genesis.conversation() == conversation)
+            };
             ops.iter().any(begins)
         };
         let introduces = |op: &GovOp| {

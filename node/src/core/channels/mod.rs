@@ -45,11 +45,11 @@ use zeroize::Zeroize;
 pub use self::nodes::{InForce, Invitation, in_force, invitation};
 pub(crate) use self::{
     commits::{Arrived, receive as commit},
-    group::{GroupRow, group},
     governance::{
-        Governances, accept_governance, admits, append_governance, cuts, governed, heads, learn, own_governance,
-        with_governance,
+        Governances, accept_governance, admits, append_governance, cuts, governed, heads, learn,
+        own_governance, with_governance,
     },
+    group::{GroupRow, group},
     nodes::{acknowledged, heard_under, secret_of},
     policy::bringer,
     recover::{is_unopened, not_opened, retry},

@@ -78,12 +78,9 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
 
 /// Whether a device of our own user lacks a leaf that we are to bring in: whoever else commits has
 /// no key package of it yet.
-fn brings(
-    ctx: &Ctx<'_>,
-    wanted: &Wanted,
-    leaves: &BTreeSet<DeviceId>,
-) -> Result<bool, CoreError> {
-    let own = wanted.live.iter().filter(|(_, user)| **user == ctx.me.user).map(|(device, _)| device);
+fn brings(ctx: &Ctx<'_>, wanted: &Wanted, leaves: &BTreeSet<DeviceId>) -> Result<bool, CoreError> {
+    let own =
+        wanted.live.iter().filter(|(_, user)| **user == ctx.me.user).map(|(device, _)| device);
     let (there, lacking): (BTreeSet<DeviceId>, BTreeSet<DeviceId>) =
         own.copied().partition(|device| leaves.contains(device));
     for device in lacking {

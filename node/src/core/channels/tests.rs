@@ -10,8 +10,8 @@ use kith_crdt::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
-    COMMIT, ChannelRow, Kind, append_governance, governance::own_governance, key, put, realise, row,
-    tree, with_governance,
+    COMMIT, ChannelRow, Kind, append_governance, governance::own_governance, key, put, realise,
+    row, tree, with_governance,
 };
 use crate::{
     core::{

@@ -265,7 +265,9 @@ pub(crate) fn pump(
         tell(ctx, channel, (&row_key, &out), near, !overdue);
         // One copy at least, also where no relay is known yet.
         let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
-        if (overdue || farewell || !away.is_empty() || channel.unknown > 0) && out.copies.len() < copies {
+        if (overdue || farewell || !away.is_empty() || channel.unknown > 0)
+            && out.copies.len() < copies
+        {
             waits = true;
             deposit(ctx, channel, &candidates, &row_key, &mut out)?;
         }

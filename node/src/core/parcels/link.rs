@@ -9,9 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    GIVEN, Given, Granted, TAKEN, Taken, all, insert, issuer, put, send,
-};
+use super::{GIVEN, Given, Granted, TAKEN, Taken, all, insert, issuer, put, send};
 use crate::core::{
     CoreError, Ctx, account, address, channels, events,
     io::PeerKey,
@@ -68,7 +66,7 @@ struct Wish {
 }
 
 /// Notes in a new profile what it is to be linked by.
-pub(crate) fn wish(kv: &mut dyn Kv, link: &str, name: &str) -> Result<(), KvError> {
+pub fn wish(kv: &mut dyn Kv, link: &str, name: &str) -> Result<(), KvError> {
     let wish = Wish { link: link.to_owned(), name: name.to_owned(), expects: None };
     rows::put(kv, Table::Secrets, LINK, &wish)
 }

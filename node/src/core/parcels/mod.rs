@@ -20,10 +20,11 @@ mod link;
 use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::link::wish;
 pub(crate) use self::{
     acceptor::{addresses_of, is_issuer, issuers, link_error, take},
     issuer::{arrived, give},
-    link::{arrived_here, begin as begin_linking, candidates, decide, give as give_link, wish},
+    link::{arrived_here, begin as begin_linking, candidates, decide, give as give_link},
 };
 use self::{
     acceptor::{answered, request},

@@ -76,3 +76,36 @@ fn a_group_of_three_hears_everything_once_by_gossip() {
         assert_eq!(shown, 1, "{}", person.name);
     }
 }
+
+/// How often the threads of a node's process went to sleep until now.
+#[cfg(target_os = "linux")]
+fn naps(person: &Person) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", person.node().id())).unwrap();
+    let status =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let count = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    status.map(count).sum()
+}
+
+/// Two hearts of gossip that beat once a second would be heard here.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_device_without_groups_sleeps() {
+    const WATCHED_S: u64 = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let (ana, ben) = (Person::up(folder.path(), "Ana"), Person::up(folder.path(), "Ben"));
+    meet(&ana, &ben);
+    ana.one(&["wait", "--idle", "--timeout", "50"]);
+    ben.one(&["wait", "--idle", "--timeout", "50"]);
+    // What the last command left to do is done within the first of several tries.
+    let watch = || {
+        let before = naps(&ana);
+        std::thread::sleep(std::time::Duration::from_secs(WATCHED_S));
+        naps(&ana) - before
+    };
+    let least = (0..3).map(|_| watch()).min().unwrap();
+    assert!(least < WATCHED_S, "it woke {least} times in {WATCHED_S} s");
+}

@@ -2,7 +2,6 @@
 //! fall silent or say too much. Each test tells the story of something that once went wrong.
 
 mod claims;
-
 mod devices;
 mod gossip;
 mod groups;

@@ -99,7 +99,8 @@ pub(super) fn deposit_all(
             ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
             return Ok(());
         }
-        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, lacking.head)? else {
+        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, lacking.head)?
+        else {
             return Ok(());
         };
         let token = *DeleteToken::generate(ctx.rng).as_bytes();

@@ -17,7 +17,11 @@ deny:
     cargo deny check licenses bans sources
 
 # The long checks: many more histories, and the dependencies.
-full: ci (sim "25000" "100000") deny
+full: ci (sim "25000" "100000") large deny
+
+# A group so large that it gossips through a mesh, on the stage.
+large DEVICES="34":
+    KITH_GROUP_DEVICES={{DEVICES}} cargo test -p kith-tests --test stage a_group_of_any_size
 
 # One fuzz target under libFuzzer: see docs/FUZZING.md.
 fuzz TARGET SECONDS="120":

@@ -4,6 +4,7 @@
 //! envelope   tag (16) ‖ nonce (24) ‖ XChaCha20-Poly1305(key, nonce, aad = tag, padded inner)
 //! padded     postcard(Inner) ‖ zeros up to a multiple of 256 bytes
 //! tag, key   BLAKE3 derive-key "kith/routing/tag/1" and "kith/routing/seal/1" of the routing secret
+//! topic      BLAKE3 derive-key "kith/routing/topic/1" of it: what a group gossips under
 //! ```
 //!
 //! The outer seal hides from relays and onlookers which kind of thing travels, its MLS epoch and
@@ -22,6 +23,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::io::Topic;
 use crate::limits;
 
 /// Names a conversation's traffic under one routing secret; random to everyone else.
@@ -114,6 +116,11 @@ impl Routing {
     /// The tag envelopes carry.
     pub fn tag(&self) -> &Tag {
         &self.tag
+    }
+
+    /// What a group gossips under.
+    pub fn topic(&self) -> Topic {
+        blake3::derive_key("kith/routing/topic/1", &*self.secret)
     }
 
     /// The routing secret itself, from which queue keys derive.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use kith_crdt::{
     have::Have,
-    id::{LogId, LogKind},
+    id::{DeviceId, LogId, LogKind},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     history::{ConvNo, History, Range},
     inbox,
     io::PeerKey,
+    live::Timer,
     people, receipts,
     rows::DeviceRow,
 };
@@ -37,17 +38,28 @@ pub(crate) fn compare(
     for (log, their) in theirs.iter().filter(|(log, _)| log.device != ctx.me.device) {
         let our = ours.iter().find(|(id, _)| id == log).map(|(_, have)| have.clone());
         let our = our.unwrap_or_default();
-        // The author itself is about to push a short gap at its end.
-        let pushed = !unopened
-            && log.device == device.device
+        let short = !unopened
             && our.full == our.chain
             && our.holes.is_empty()
             && their.chain.saturating_sub(our.chain) <= limits::DIRECT_WINDOW_ENTRIES;
-        if !pushed {
-            ask(ctx, conversation, &device.transport, *log, &our, their)?;
+        if our.covers(their) || (short && log.device == device.device) {
+            // The author itself is about to push a short gap at its end.
+            continue;
         }
+        if short && is_connected(ctx, &log.device)? {
+            // So is an author from whom others heard first.
+            let soon_ms = ctx.now_ms + limits::DIRECT_GRACE_MS;
+            ctx.live.wake_at(Timer::Sync(conversation), soon_ms);
+            continue;
+        }
+        ask(ctx, conversation, &device.transport, *log, &our, their)?;
     }
     Ok(())
+}
+
+fn is_connected(ctx: &Ctx<'_>, device: &DeviceId) -> Result<bool, CoreError> {
+    let known = people::find_device(ctx.kv, device)?;
+    Ok(known.is_some_and(|(_, row)| ctx.live.peers.contains_key(&row.transport)))
 }
 
 /// Asks for the first part of a log that a peer has and we lack.
@@ -68,7 +80,8 @@ fn ask(
     }
 }
 
-/// Governance has grown: entries that were refused may be welcome now. Asks those who are connected
+/// Governance has grown, and entries that were refused may be welcome now; or an author did not send
+/// what others have of it. Asks those who are connected
 /// for what their receipts name, each log once.
 pub(crate) fn resume(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
     let mut asked = BTreeSet::new();

@@ -9,6 +9,9 @@ pub(crate) fn add(book: &mut Book) {
     let rows: &[(&str, u64)] = &[
         ("frame between two nodes, bytes", node::FRAME_BYTES_MAX as u64),
         ("envelope, bytes", node::ENVELOPE_BYTES_MAX as u64),
+        ("gossip message with what is around it, bytes", node::GOSSIP_BYTES_MAX as u64),
+        ("topics of one peer", node::TOPICS_PER_PEER_MAX as u64),
+        ("devices of a group that gossips without a mesh", node::STRAIGHT_DEVICES_MAX as u64),
         ("entries in a letter", node::LETTER_ENTRIES_MAX as u64),
         ("letter takes no further entry beyond, bytes", node::LETTER_BYTES_WANTED as u64),
         ("receipt, bytes", node::RECEIPT_BYTES_MAX as u64),

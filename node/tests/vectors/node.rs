@@ -77,6 +77,7 @@ fn envelopes(book: &mut Book) {
     let sealed = routing.seal(&mut rng(), &letter);
     assert_eq!(routing.open(&sealed), Ok(letter));
     book.bytes("envelope/tag", routing.tag());
+    book.bytes("gossip/topic", routing.topic());
     book.bytes("envelope/sealed", sealed);
 }
 

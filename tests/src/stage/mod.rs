@@ -5,6 +5,7 @@
 //! core's changes are applied before its effects, as the driver does.
 
 pub mod forge;
+mod gossip;
 mod hosts;
 
 use std::{
@@ -19,7 +20,7 @@ use kith_node::{
     },
     core::{
         Core,
-        io::{Effect, Input, PeerKey},
+        io::{Effect, Input, PeerKey, Spread, Topic},
         is_query,
         me::Me,
         parcels,
@@ -56,6 +57,14 @@ pub struct Device {
     pub inputs: u64,
     /// Frames it sent to peers.
     pub frames: u64,
+    /// What it gossiped.
+    pub published: Vec<(Topic, Vec<u8>)>,
+    /// What it listens to.
+    pub topics: BTreeMap<Topic, Spread>,
+    /// With whom it speaks of topics.
+    pub members: Vec<PeerKey>,
+    /// Whether gossip reaches it only in appearance.
+    pub deaf: bool,
     /// Rows its core read.
     pub reads: u64,
     /// The numbers of the requests it sent to relays, in order.
@@ -77,9 +86,15 @@ pub struct Stage {
     pub hosts: Vec<Host>,
     /// Pairs (lower first) that can not reach each other directly.
     pub apart: BTreeSet<(usize, usize)>,
+    /// What gossip is left to: where it is set, some is lost, some comes twice or late.
+    pub luck: Option<ChaCha20Rng>,
+    /// Gossip that comes late.
+    late: Vec<(usize, Input)>,
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
     links: BTreeSet<(usize, usize)>,
+    /// Which device knows of which other that it listens to what.
+    hears_of: BTreeSet<(usize, usize, Topic)>,
     agenda: VecDeque<(usize, Input)>,
 }
 
@@ -95,8 +110,11 @@ impl Stage {
             devices: Vec::new(),
             hosts: Vec::new(),
             apart: BTreeSet::new(),
+            luck: None,
+            late: Vec::new(),
             all_apart: false,
             links: BTreeSet::new(),
+            hears_of: BTreeSet::new(),
             agenda: VecDeque::new(),
         };
         for number in 0..devices {
@@ -113,6 +131,8 @@ impl Stage {
         one.core = Core::open(&one.kv).expect("memory does not fail").expect("it was set up");
         one.on = true;
         one.wake_at = None;
+        one.topics.clear();
+        one.members.clear();
         let addresses = vec![format!("/ip4/10.0.0.{}/tcp/4001", device + 1)];
         self.agenda.push_back((device, Input::Listening { addresses }));
     }
@@ -139,6 +159,7 @@ impl Stage {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerDown { peer });
             }
+            self.listen();
         }
     }
 
@@ -161,6 +182,7 @@ impl Stage {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerUp { peer });
             }
+            self.listen();
         }
     }
 
@@ -203,6 +225,9 @@ impl Stage {
     /// Lets time pass, with all that becomes due in it.
     pub fn pass(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
+        for (device, input) in std::mem::take(&mut self.late) {
+            self.queue(device, input);
+        }
         loop {
             self.settle();
             let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();
@@ -228,8 +253,12 @@ impl Stage {
 
     fn perform(&mut self, device: usize, effect: Effect) {
         match effect {
-            // Nobody gossips yet: conversations of two go straight.
-            Effect::Topics { .. } | Effect::Publish { .. } => {}
+            Effect::Topics { topics, members } => {
+                let one = &mut self.devices[device];
+                (one.topics, one.members) = (topics, members);
+                self.listen();
+            }
+            Effect::Publish { topic, bytes } => self.gossip(device, topic, bytes),
             Effect::PeerSend { peer, bytes } => {
                 self.devices[device].frames += 1;
                 let from = self.devices[device].transport;
@@ -386,6 +415,10 @@ impl Device {
             events: Vec::new(),
             inputs: 0,
             frames: 0,
+            published: Vec::new(),
+            topics: BTreeMap::new(),
+            members: Vec::new(),
+            deaf: false,
             reads: 0,
             asked: Vec::new(),
             wanted: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 mod claims;
 mod devices;
+mod gossip;
 mod groups;
 mod peers;
 mod relays;

@@ -180,9 +180,9 @@ pub const TIMER_RETRY_MS_MAX: u64 = 600_000;
 
 /// Invites given that have not expired.
 pub const INVITES_GIVEN_MAX: usize = 256;
-/// Invites of others accepted.
+/// Devices waiting to be introduced, over all conversations, that are looked at in one go.
 pub const INTRODUCTIONS_MAX: usize = 4096;
-/// Invites that we accepted.
+/// Invites of others accepted.
 pub const INVITES_TAKEN_MAX: usize = 1024;
 /// How long an expired invite's key is kept, so that late requests can be told so.
 pub const INVITE_GRACE_MS: u64 = 7 * 24 * 3600 * 1000;

@@ -3,9 +3,11 @@
 //!
 //! For now a group has one owner, who founded it: only the owner adds, removes and renames.
 
+use std::collections::BTreeSet;
+
 use kith_crdt::{
     gov::{AddDevice, Genesis, GovOp, RemoveUser},
-    id::{LogKind, UserId},
+    id::UserId,
     limits::CONVERSATION_NAME_BYTES_MAX,
 };
 
@@ -123,11 +125,18 @@ pub(crate) fn may_write(ctx: &Ctx<'_>, number: ConvNo) -> Result<(), CoreError> 
     }
 }
 
-/// Adds a user with all devices we know of.
+/// Adds a user with all devices we know of, those left out that the user revoked.
 fn bring(ctx: &mut Ctx<'_>, number: ConvNo, contact: &ContactRow) -> Result<(), CoreError> {
     channels::append_governance(ctx, number, GovOp::AddUser(contact.user))?;
+    let revoked = match History::new(ctx.kv).conversation(&contact.conversation)? {
+        Some(direct) => channels::with_governance(ctx, direct, |gov| Ok(gov.removed_devices()))?,
+        None => BTreeSet::new(),
+    };
     for device in &contact.devices {
         let Some(row) = people::device(ctx.kv, *device)? else { continue };
+        if revoked.contains(&row.device) {
+            continue;
+        }
         let record = people::verified(&row)?;
         let add = AddDevice {
             user: record.user,
@@ -147,12 +156,11 @@ fn cut_off(ctx: &mut Ctx<'_>, number: ConvNo, user: UserId) -> Result<(), CoreEr
     channels::append_governance(ctx, number, GovOp::RemoveUser(RemoveUser { user, cuts }))
 }
 
-/// Whether a user was ever in a group: its logs there are over.
+/// Whether a user wrote anything in a group: its logs there are over since it was removed.
 fn was_in(ctx: &mut Ctx<'_>, number: ConvNo, user: &UserId) -> Result<bool, CoreError> {
     let logs = History::new(ctx.kv).logs(number)?;
     channels::with_governance(ctx, number, |governance| {
-        let mut writers = logs.iter().filter(|log| log.id.kind == LogKind::Gov);
-        Ok(writers.any(|log| governance.user_of(&log.id.device) == Some(*user)))
+        Ok(logs.iter().any(|log| governance.user_of(&log.id.device) == Some(*user)))
     })
 }
 

@@ -1,12 +1,13 @@
 //! What a conversation is: headers, bodies, entries, device lists, governance.
 
 use kith_crdt::{
+    account::{AccountContact, AccountOp, AccountValue},
     body::{Body, BodyRef},
     devices::{Record, Signer, Statement, consent},
     entry::{Block, SignedEntry, Verified},
     gov::{AddDevice, Cut, Genesis, GovOp, RemoveUser, RevokeDevice},
     header::{Header, Op},
-    id::{DeviceId, EntryId, LogKind, Place, UserId},
+    id::{ConversationId, DeviceId, EntryId, LogKind, Place, UserId},
     segment,
 };
 use kith_node::core::{
@@ -16,7 +17,7 @@ use kith_node::core::{
 
 use super::{
     Book, encoded,
-    people::{NOW_MS, Person, ana, ben, conversation},
+    people::{NOW_MS, Person, ana, ben, chain_of_desk, conversation, desk, relay_address},
 };
 
 const TARGET: EntryId = EntryId([0x71; 32]);
@@ -76,9 +77,34 @@ pub(crate) fn range() -> Range {
 
 pub(crate) fn add(book: &mut Book) {
     headers(book);
+    accounts(book);
     entries(book);
     device_lists(book);
     governance(book);
+}
+
+/// What Ana knows of Ben.
+fn account_contact() -> AccountOp {
+    let contact = AccountContact {
+        user: ben().root.user(),
+        own_name: "Ben".into(),
+        nickname: Some("Benny".into()),
+        verified_at_ms: Some(NOW_MS),
+    };
+    AccountOp { count: 7, value: AccountValue::Contact(contact) }
+}
+
+fn accounts(book: &mut Book) {
+    let named = AccountValue::Device { device: desk().id(), name: "desk".into() };
+    let device = AccountOp { count: 8, value: named };
+    for (name, op) in [("contact", account_contact()), ("device", device)] {
+        assert_eq!(AccountOp::decode(&op.encode()).as_ref(), Ok(&op));
+        book.bytes(&format!("account/{name}"), op.encode());
+    }
+    book.bytes(
+        "account/note-to-self",
+        ConversationId::direct(&ana().root.user(), &ana().root.user()).0,
+    );
 }
 
 fn headers(book: &mut Book) {
@@ -91,6 +117,7 @@ fn headers(book: &mut Book) {
         ("delete", Op::Delete { target: TARGET }),
         ("react", Op::React { target: TARGET, emoji: "👍".into(), add: true }),
         ("gov", Op::Gov(GovOp::Rename("new name".into()).encode())),
+        ("account", Op::Account(account_contact().encode())),
         ("unknown", Op::Unknown { kind: 300, bytes: vec![1, 2, 3] }),
     ];
     for (name, op) in ops {
@@ -143,6 +170,7 @@ fn device_lists(book: &mut Book) {
     let signer = Signer::Device(ana.secrets.id());
     let by_device = record(&ana, device, signer, Statement::Certify { consent }).sign(&ana.key());
     assert!(by_device.verify().is_ok());
+    assert_eq!(chain_of_desk()[1], by_device);
     book.bytes("device-list/by-device", by_device.encode());
     let revoke = Statement::Revoke { cuts: vec![first.id()], compromised: true };
     let revoke = record(&ana, device, Signer::Root, revoke).sign(ana.root.signing_key());
@@ -177,6 +205,7 @@ fn governance(book: &mut Book) {
         ("add-user", GovOp::AddUser(UserId([0x77; 32]))),
         ("remove-user", GovOp::RemoveUser(RemoveUser { user: ben.root.user(), cuts: vec![cut] })),
         ("rename", GovOp::Rename("Readers".into())),
+        ("relays", GovOp::Relays(vec![relay_address()])),
     ];
     for (name, op) in ops {
         assert_eq!(GovOp::decode(&op.encode()).as_ref(), Ok(&op));

@@ -17,7 +17,10 @@ use kith_node::{
         Secret32, Signed,
         device::read_key,
         handshake::{ACCEPT_INFO, AcceptRequest, Grant, REPLY_INFO, Refusal, Refused, Reply},
+        introduction::{INTRODUCTION_INFO, Introduction, inbox_tag},
         invite::{Invite, InviteRelay, InviteSecrets},
+        link::{self, LINK_INFO, LinkGrant, LinkMessage, LinkRequest},
+        record::HomeRelay,
     },
     kv::MemoryKv,
     limits::FRAME_BYTES_MAX,
@@ -29,7 +32,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Book, crdt, encoded,
-    people::{NOW_MS, ana, ben, conversation, relay, relay_address, rng},
+    people::{NOW_MS, ana, ben, chain_of_desk, conversation, desk, relay, relay_address, rng},
 };
 
 /// The routing secret of the vectors: 32 times 0x51.
@@ -40,6 +43,8 @@ pub(crate) fn add(book: &mut Book) {
     envelopes(book);
     receipt(book);
     invites(book);
+    links(book);
+    introduction(book);
     groups(book);
     queues(book);
 }
@@ -179,6 +184,81 @@ fn invites(book: &mut Book) {
     let sealed = hpke::seal(&mut rng(), ben.inbox().public(), REPLY_INFO, &id, &refused);
     book.bytes("handshake/refusal", refused);
     book.bytes("parcel/refusal", [&id[..], &sealed.expect("a right key")].concat());
+}
+
+/// Ana links her desk with the same secrets as in her invite.
+fn links(book: &mut Book) {
+    let (ana, desk) = (ana(), desk());
+    let (invite, _) = invite();
+    let uri = invite.device_link().expect("a right link");
+    assert_eq!(Invite::parse_device_link(&uri, NOW_MS), Ok(invite.clone()));
+    book.text("link/uri-begins", &uri[..uri.len().min(96)]);
+    book.text("link/code", link::code(&invite.secret, &desk.id()));
+
+    let hpke_of_desk = Keypair::from_secret(Zeroizing::new(*desk.inbox_hpke_seed().expose()));
+    let request = LinkRequest {
+        link: invite.id(),
+        user: invite.user,
+        to_device: invite.device,
+        device: desk.id(),
+        name: "desk".into(),
+        consent: desk.consent(&invite.user),
+        transport: desk.transport_public(),
+        relays: vec![HomeRelay {
+            address: relay_address(),
+            inbox_read: desk.inbox_read_key(&relay()).verifying_key().to_bytes(),
+        }],
+        inbox_hpke: *hpke_of_desk.public(),
+        inbox_deposit: desk.inbox_deposit().clone(),
+    };
+    let request = Signed::sign(request, &desk.signing_key()).expect("a right request");
+    let ask = LinkMessage::Ask(Box::new(request.signed().clone())).encode();
+    let id = invite.id().0;
+    let psk = Psk { secret: invite.secret.expose(), id: &id };
+    let sealed = hpke::seal_psk(&mut rng(), &invite.key, LINK_INFO, &id, psk, &ask);
+    book.bytes("link/ask", ask);
+    book.bytes("parcel/link-ask", [&id[..], &sealed.expect("a right key")].concat());
+
+    let grant = LinkGrant {
+        link: invite.id(),
+        to_device: desk.id(),
+        device: ana.secrets.id(),
+        user: ana.root.user(),
+        name: "Ana".into(),
+        chain: chain_of_desk(),
+        relays: vec![relay_address()],
+        conversations: 3,
+        record: ana.record().signed().clone(),
+    };
+    let grant = Signed::sign(grant, &ana.key()).expect("a right grant");
+    book.bytes("link/grant", Reply::Linked(Box::new(grant.signed().clone())).encode());
+    // Its content is a device record, shown elsewhere: Ana's stands for the desk's here.
+    let record = LinkMessage::Record(Box::new(ana.record().signed().clone())).encode();
+    assert_eq!(record[1..], ana.record().signed().encode());
+    book.bytes("link/record-begins", &record[..33]);
+}
+
+fn introduction(book: &mut Book) {
+    let (ana, ben) = (ana(), ben());
+    let content = Introduction {
+        to_device: ben.secrets.id(),
+        device: ana.secrets.id(),
+        conversation: conversation(),
+        welcome: vec![0xbb; 8],
+        routing: Secret32::from_bytes(ROUTING),
+        entries: vec![vec![0xcc; 4]],
+        records: Vec::new(),
+    };
+    let signed = Signed::sign(content, &ana.key()).expect("a right introduction");
+    let plain = signed.signed().encode();
+    let tag = inbox_tag(ben.inbox().public());
+    let sealed = hpke::seal(&mut rng(), ben.inbox().public(), INTRODUCTION_INFO, &tag, &plain);
+    let sealed = sealed.expect("a right key");
+    let opened = ben.inbox().open(INTRODUCTION_INFO, &tag, &sealed);
+    assert_eq!(opened.expect("it opens").as_slice(), plain);
+    book.bytes("introduction/tag", tag);
+    book.bytes("introduction/plain", plain);
+    book.bytes("parcel/introduction", [&tag[..], &sealed].concat());
 }
 
 fn groups(book: &mut Book) {

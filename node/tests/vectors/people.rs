@@ -87,6 +87,23 @@ pub(crate) fn ben() -> Person {
     Person::new("Ben", 2)
 }
 
+/// The secrets of Ana's desk, her second device: seeds 32 times 0x1f, 0x1a, 0x1b, 0x1c, 0x1d.
+pub(crate) fn desk() -> DeviceSecrets {
+    let secrets: Vec<u8> =
+        [0x1f, 0x1a, 0x1b, 0x1c, 0x1d].into_iter().flat_map(|b| [b; 32]).collect();
+    DeviceSecrets::from_bytes(&secrets).expect("160 bytes")
+}
+
+/// The certificates that lead from Ana's root to her desk: she certified it on her first device.
+pub(crate) fn chain_of_desk() -> Vec<SignedRecord> {
+    let (ana, desk) = (ana(), desk());
+    let first = ana.certificate.verify().expect("a right certificate").id();
+    let consent = desk.consent(&ana.root.user());
+    let user = ana.root.user();
+    let second = SignedRecord::by_device(&ana.key(), user, desk.id(), consent, vec![first], NOW_MS);
+    vec![ana.certificate, second]
+}
+
 /// The public key of the relay whose seed is 32 times 0x31.
 pub(crate) fn relay() -> [u8; 32] {
     SigningKey::from_bytes(&[0x31; 32]).verifying_key().to_bytes()

@@ -160,6 +160,45 @@ fn who_was_removed_reads_nothing_further() {
     assert_eq!(idle["idle"], true, "{idle}");
 }
 
+/// Logs that a removal cut are over: whoever wrote them is not added again in vain.
+#[test]
+fn who_wrote_and_was_removed_is_not_added_again() {
+    let mut stage = Stage::new(3);
+    people(&mut stage, 2);
+    found(&mut stage, &[1, 2]);
+    stage.pass(5_000);
+    say(&mut stage, 2, "before");
+    stage.pass(5_000);
+    let request = Request::GroupRemove { group: "garden".into(), contact: Device::name(2) };
+    stage.ask(0, request).expect("somebody is removed");
+    stage.pass(5_000);
+    let request = Request::GroupAdd { group: "garden".into(), contacts: vec![Device::name(2)] };
+    let error = stage.ask(0, request).expect_err("what it would write would count for nobody");
+    assert_eq!(error.code, ErrorCode::Unsupported);
+}
+
+/// A contact that revoked a device is added to a new group without it.
+#[test]
+fn a_new_group_leaves_revoked_devices_out() {
+    let mut stage = Stage::new(2);
+    stage.befriend(0, 1);
+    let lost = stage.link_device(1);
+    stage.pass(10_000);
+    let revoke = Request::DeviceRevoke { device: format!("device-{lost}") };
+    stage.ask(1, revoke).expect("it is revoked");
+    stage.pass(20_000);
+    stage.stop(1);
+    found(&mut stage, &[1]);
+    say(&mut stage, 0, "for Ben alone");
+    stage.pass(20_000);
+    let chats = stage.ask(lost, Request::Chats {}).expect("chats are listed");
+    let chats: Vec<Chat> = serde_json::from_value(chats).expect("chats decode");
+    assert!(chats.iter().all(|chat| chat.name != "garden"), "the lost device is in the group");
+    stage.start(1);
+    stage.pass(20_000);
+    assert_eq!(log(&mut stage, 1), ["for Ben alone"]);
+}
+
 /// Who was removed while away hears of it at a relay or from whoever it meets first, and writes no more.
 #[test]
 fn who_was_removed_while_away_hears_of_it() {

@@ -5,6 +5,7 @@ mod claims;
 mod devices;
 mod gossip;
 mod groups;
+mod open;
 mod peers;
 mod relays;
 mod time;

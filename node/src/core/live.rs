@@ -11,7 +11,7 @@ use std::{
     ops::Deref,
 };
 
-use kith_crdt::id::LogKind;
+use kith_crdt::id::{LogId, LogKind};
 
 use super::{
     channels::Governances,
@@ -20,6 +20,7 @@ use super::{
     io::PeerKey,
     relays::{Ask, Health, Pending, Session, Target},
     rows::RelayNo,
+    sync::{Answer, Question},
 };
 use crate::limits;
 
@@ -46,6 +47,10 @@ pub(crate) enum Timer {
     Renew,
     /// Forget relays that were left long ago.
     Tidy,
+    /// Ask anew what was not answered.
+    Questions,
+    /// Go on with what others asked for.
+    Answers,
     /// Say whether anything is left to do.
     Idle,
 }
@@ -118,6 +123,14 @@ pub struct Live {
     pub(crate) acknowledged: Kept<(RelayNo, Target), u64>,
     /// How far an own log was sent on a peer's stream: the next sequence number.
     pub(crate) sent: Kept<(ConvNo, PeerKey, LogKind), u64>,
+    /// When a peer's letters last brought something new.
+    pub(crate) pushed: Kept<(ConvNo, PeerKey), u64>,
+    /// Logs that a peer is asked for.
+    pub(crate) questions: Kept<(ConvNo, LogId), Question>,
+    /// Conversations in which a peer is to be asked for more once it answered something.
+    pub(crate) unasked: Kept<(PeerKey, ConvNo), ()>,
+    /// What peers asked for and did not get yet.
+    pub(crate) answers: Kept<(PeerKey, ConvNo), BTreeMap<LogId, Answer>>,
     /// Commits and requests sent on a peer's stream, by the keys of their rows.
     pub(crate) told: Kept<(ConvNo, PeerKey, Vec<u8>), ()>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
@@ -269,6 +282,8 @@ impl Live {
         self.timers.0.values_mut().for_each(earlier);
         self.agenda.0 = self.timers.iter().map(|(timer, at_ms)| ((*at_ms, *timer), ())).collect();
         self.tries.0.values_mut().for_each(|(since_ms, _)| earlier(since_ms));
+        self.pushed.0.values_mut().for_each(earlier);
+        self.questions.0.values_mut().for_each(|question| earlier(&mut question.at_ms));
         self.resting.values_mut().for_each(earlier);
         self.asked.0.values_mut().for_each(|pending| earlier(&mut pending.at_ms));
         self.sessions.0.values_mut().for_each(|session| earlier(&mut session.heard_ms));

@@ -10,6 +10,7 @@ use super::{
     outbox, parcels, receipts, record,
     relays::{self, Namer},
     rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
+    sync,
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
@@ -352,7 +353,7 @@ fn forget_sent(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
         channels::untold(ctx, conversation, peer);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    Ok(())
+    sync::forget(ctx, peer)
 }
 
 /// A peer is gone: what it did not acknowledge goes another way.

@@ -6,6 +6,7 @@
 
 pub mod forge;
 mod hosts;
+mod wire;
 
 use std::{
     cell::Cell,
@@ -28,7 +29,7 @@ use kith_node::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
-pub use self::hosts::Host;
+pub use self::{hosts::Host, wire::Wire};
 
 /// When a stage begins, Unix milliseconds.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
@@ -77,6 +78,8 @@ pub struct Stage {
     pub apart: BTreeSet<(usize, usize)>,
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
+    /// How frames travel between devices.
+    pub wire: Wire,
     links: BTreeSet<(usize, usize)>,
     agenda: VecDeque<(usize, Input)>,
 }
@@ -94,6 +97,7 @@ impl Stage {
             hosts: Vec::new(),
             apart: BTreeSet::new(),
             all_apart: false,
+            wire: Wire::default(),
             links: BTreeSet::new(),
             agenda: VecDeque::new(),
         };
@@ -133,6 +137,7 @@ impl Stage {
     /// Ends the link between two devices, if there is one.
     pub fn cut(&mut self, a: usize, b: usize) {
         if self.links.remove(&pair(a, b)) {
+            self.wire.cut(self.now_ms, a, b);
             for (device, other) in [(a, b), (b, a)] {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerDown { peer });
@@ -203,14 +208,25 @@ impl Stage {
         let end_ms = self.now_ms + ms;
         loop {
             self.settle();
-            let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();
-            match next {
-                Some(at_ms) if at_ms <= end_ms => self.now_ms = self.now_ms.max(at_ms),
-                _ => break,
+            if !self.advance(end_ms) {
+                break;
             }
         }
         self.now_ms = end_ms;
         self.settle();
+    }
+
+    /// Lets time pass up to the next thing that is due; whether there is one before the end.
+    pub fn advance(&mut self, end_ms: u64) -> bool {
+        let wakes = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at);
+        let next = wakes.chain(self.wire.next_ms()).min();
+        let Some(at_ms) = next.filter(|at_ms| *at_ms <= end_ms) else { return false };
+        self.now_ms = self.now_ms.max(at_ms);
+        for ((from, to), bytes) in self.wire.arrived(self.now_ms) {
+            let peer = self.devices[from].transport;
+            self.queue(to, Input::PeerFrame { peer, bytes });
+        }
+        true
     }
 
     /// One input at one device, and its effects.
@@ -234,7 +250,10 @@ impl Stage {
                 if let Some(other) = self.by_transport(&peer)
                     && self.linked(device, other)
                 {
-                    self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    let at_once = self.wire.send(self.now_ms, (device, other), bytes);
+                    if let Some(bytes) = at_once {
+                        self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    }
                 }
             }
             Effect::Dial { peer, .. } => match self.by_transport(&peer) {

@@ -4,4 +4,5 @@
 mod claims;
 mod peers;
 mod relays;
+mod sync;
 mod time;

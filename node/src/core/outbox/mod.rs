@@ -51,7 +51,7 @@ use crate::core::{
     receipts, record,
     relays::{self, Ask},
     rows::{self, PeerNo, RelayNo},
-    views,
+    sync, views,
 };
 use crate::{
     api::types::{EventKind, State},
@@ -254,6 +254,12 @@ fn send_direct(
             continue;
         }
         let key = (conversation, *peer, lacking.kind);
+        if !ctx.live.sent.contains_key(&key)
+            && let Some(until_ms) = sync::awaits_question(ctx, peer, lacking.head - acked)
+        {
+            ctx.live.wake_at(Timer::Pump(conversation), until_ms);
+            continue;
+        }
         let mut next = ctx.live.sent.get(&key).copied().unwrap_or(0).max(*acked);
         let end = lacking.head.min(acked.saturating_add(limits::DIRECT_WINDOW_ENTRIES));
         while next < end {

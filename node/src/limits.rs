@@ -73,8 +73,18 @@ pub const RECEIPT_BYTES_MAX: usize = 1536;
 pub const RECEIPT_LOGS_MAX: usize = 64;
 /// Entries in the answer to one question of reconciliation.
 pub const RANGE_ENTRIES_MAX: usize = 1024;
-/// Bytes of bodies in such an answer.
+/// A range ends at the first signed entry beyond this.
 pub const RANGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of bodies in a range, however far its next signed entry is.
+pub const RANGE_BODIES_BYTES_MAX: usize = 512 * 1024;
+/// A range as it travels: it fits a frame.
+pub const RANGE_ENCODED_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// Bytes of all ranges of one answer; whoever wants more asks on.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Questions that one peer is asked, and answered, at a time.
+pub const WANTS_PER_PEER_MAX: usize = 2;
+/// How long a peer may take for the next part of an answer.
+pub const WANT_PATIENCE_MS: u64 = 60 * 1000;
 
 // ---- the MLS tree -----------------------------------------------------------------------------
 

@@ -67,8 +67,10 @@ pub enum Inner {
         log: LogId,
         /// The first sequence number wanted.
         from: u64,
+        /// The first one not wanted.
+        to: u64,
     },
-    /// Answers a want: blocks of headers with their bodies.
+    /// Answers a part of a want: a block of headers with their bodies.
     Range(Vec<u8>),
     /// A commit of the MLS tree.
     Commit {
@@ -85,6 +87,11 @@ pub enum Inner {
     },
     /// A signed request to whoever commits: a [`KeyRequest`](super::channels::request::KeyRequest).
     Request(Vec<u8>),
+    /// The answer to a want is over: no range of it follows.
+    End {
+        /// The log that was asked for.
+        log: LogId,
+    },
 }
 
 /// An MLS welcome, as it travels with its commit.

@@ -11,7 +11,7 @@ use std::{
     ops::Deref,
 };
 
-use kith_crdt::id::LogKind;
+use kith_crdt::id::{LogId, LogKind};
 
 use super::{
     channels::Governances,
@@ -20,6 +20,7 @@ use super::{
     io::PeerKey,
     relays::{Ask, Health, Pending, Session, Target},
     rows::RelayNo,
+    sync::{Answer, Question},
 };
 use crate::limits;
 
@@ -50,6 +51,10 @@ pub(crate) enum Timer {
     Renew,
     /// Forget relays that were left long ago.
     Tidy,
+    /// Ask anew what was not answered.
+    Questions,
+    /// Go on with what others asked for.
+    Answers,
     /// Say whether anything is left to do.
     Idle,
 }
@@ -136,6 +141,14 @@ pub struct Live {
     pub(crate) topics: Kept<(), Told>,
     /// When our receipt was last told to all.
     pub(crate) receipted: Kept<ConvNo, u64>,
+    /// When a peer's letters last brought something new.
+    pub(crate) pushed: Kept<(ConvNo, PeerKey), u64>,
+    /// Logs that a peer is asked for.
+    pub(crate) questions: Kept<(ConvNo, LogId), Question>,
+    /// Conversations in which a peer is to be asked for more once it answered something.
+    pub(crate) unasked: Kept<(PeerKey, ConvNo), ()>,
+    /// What peers asked for and did not get yet.
+    pub(crate) answers: Kept<(PeerKey, ConvNo), BTreeMap<LogId, Answer>>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
     pub(crate) tries: Kept<ConvNo, (u64, u32)>,
     /// Conversations whose letters may find room for a further copy: those from this key on.
@@ -289,6 +302,8 @@ impl Live {
         self.told.0.values_mut().flatten().for_each(earlier);
         self.deaf.0.values_mut().for_each(earlier);
         self.receipted.0.values_mut().for_each(earlier);
+        self.pushed.0.values_mut().for_each(earlier);
+        self.questions.0.values_mut().for_each(|question| earlier(&mut question.at_ms));
         self.resting.values_mut().for_each(earlier);
         self.asked.0.values_mut().for_each(|pending| earlier(&mut pending.at_ms));
         self.sessions.0.values_mut().for_each(|session| earlier(&mut session.heard_ms));

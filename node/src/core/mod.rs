@@ -273,6 +273,8 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Deletes(relay) => outbox::delete(ctx, relay),
             Timer::Renew => outbox::renew(ctx),
             Timer::Tidy => relays::tidy(ctx),
+            Timer::Questions => sync::look_after_questions(ctx),
+            Timer::Answers => sync::serve(ctx),
             Timer::Idle => views::announce_idle(ctx),
         });
         ctx.live.rung(timer, result.is_ok());

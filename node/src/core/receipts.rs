@@ -491,7 +491,8 @@ pub(crate) fn receive(
             rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &before)?;
             return channels::acknowledged(ctx, conversation, &receipt.node);
         }
-        if channels::is_unopened(ctx.kv, conversation)? {
+        // Nothing new, but its stream may be: what was asked on the last one was not answered.
+        if before.sequence == receipt.sequence || channels::is_unopened(ctx.kv, conversation)? {
             return sync::compare(ctx, conversation, &device, &receipt.haves);
         }
         return Ok(());

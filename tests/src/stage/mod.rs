@@ -7,6 +7,7 @@
 pub mod forge;
 mod gossip;
 mod hosts;
+mod wire;
 
 use std::{
     cell::Cell,
@@ -31,7 +32,7 @@ use kith_node::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
-pub use self::hosts::Host;
+pub use self::{hosts::Host, wire::Wire};
 
 /// When a stage begins, Unix milliseconds.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
@@ -92,6 +93,8 @@ pub struct Stage {
     late: Vec<(usize, Input)>,
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
+    /// How frames travel between devices.
+    pub wire: Wire,
     links: BTreeSet<(usize, usize)>,
     /// Which device knows of which other that it listens to what.
     hears_of: BTreeSet<(usize, usize, Topic)>,
@@ -113,6 +116,7 @@ impl Stage {
             luck: None,
             late: Vec::new(),
             all_apart: false,
+            wire: Wire::default(),
             links: BTreeSet::new(),
             hears_of: BTreeSet::new(),
             agenda: VecDeque::new(),
@@ -155,6 +159,7 @@ impl Stage {
     /// Ends the link between two devices, if there is one.
     pub fn cut(&mut self, a: usize, b: usize) {
         if self.links.remove(&pair(a, b)) {
+            self.wire.cut(self.now_ms, a, b);
             for (device, other) in [(a, b), (b, a)] {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerDown { peer });
@@ -230,14 +235,25 @@ impl Stage {
         }
         loop {
             self.settle();
-            let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();
-            match next {
-                Some(at_ms) if at_ms <= end_ms => self.now_ms = self.now_ms.max(at_ms),
-                _ => break,
+            if !self.advance(end_ms) {
+                break;
             }
         }
         self.now_ms = end_ms;
         self.settle();
+    }
+
+    /// Lets time pass up to the next thing that is due; whether there is one before the end.
+    pub fn advance(&mut self, end_ms: u64) -> bool {
+        let wakes = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at);
+        let next = wakes.chain(self.wire.next_ms()).min();
+        let Some(at_ms) = next.filter(|at_ms| *at_ms <= end_ms) else { return false };
+        self.now_ms = self.now_ms.max(at_ms);
+        for ((from, to), bytes) in self.wire.arrived(self.now_ms) {
+            let peer = self.devices[from].transport;
+            self.queue(to, Input::PeerFrame { peer, bytes });
+        }
+        true
     }
 
     /// One input at one device, and its effects.
@@ -265,7 +281,10 @@ impl Stage {
                 if let Some(other) = self.by_transport(&peer)
                     && self.linked(device, other)
                 {
-                    self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    let at_once = self.wire.send(self.now_ms, (device, other), bytes);
+                    if let Some(bytes) = at_once {
+                        self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    }
                 }
             }
             Effect::Dial { peer, .. } => match self.by_transport(&peer) {

@@ -8,4 +8,5 @@ mod groups;
 mod open;
 mod peers;
 mod relays;
+mod sync;
 mod time;

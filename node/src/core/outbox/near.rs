@@ -17,6 +17,7 @@ use crate::core::{
     history::ConvNo,
     io::{Effect, PeerKey},
     live::Timer,
+    sync,
 };
 use crate::limits;
 
@@ -46,10 +47,17 @@ pub(super) fn send(
     let (conversation, kind) = (channel.number(), lacking.kind);
     let mut near = Vec::new();
     for (peer, acked) in &lacking.devices {
-        if ctx.live.peers.contains_key(peer) {
-            let next = next_for(ctx, conversation, kind, peer, *acked);
-            near.push(Near { peer: *peer, acked: *acked, next });
+        if !ctx.live.peers.contains_key(peer) {
+            continue;
         }
+        if !ctx.live.sent.contains_key(&(conversation, *peer, kind))
+            && let Some(until_ms) = sync::awaits_question(ctx, peer, lacking.head - acked)
+        {
+            ctx.live.wake_at(Timer::Pump(conversation), until_ms);
+            continue;
+        }
+        let next = next_for(ctx, conversation, kind, peer, *acked);
+        near.push(Near { peer: *peer, acked: *acked, next });
     }
     let topic = channel.tip().map(|tip| tip.routing().topic());
     let hears = |ctx: &Ctx<'_>, near: &[Near], from: u64| match topic {

@@ -12,12 +12,20 @@ demo:
 sim SEEDS="1000" FROM="0":
     cargo run --release -p kith-tests --bin sim -- --seeds {{SEEDS}} --from {{FROM}}
 
+# What it costs, each figure beside its floor: see docs/BENCHMARKS.md.
+bench:
+    cargo bench -p kith-tests --benches
+
 # Licences, bans and sources of all dependencies (`cargo install cargo-deny`).
 deny:
     cargo deny check licenses bans sources
 
 # The long checks: many more histories, and the dependencies.
-full: ci (sim "25000" "100000") deny
+full: ci (sim "25000" "100000") large deny
+
+# A group so large that it gossips through a mesh, on the stage.
+large DEVICES="34":
+    KITH_GROUP_DEVICES={{DEVICES}} cargo test -p kith-tests --test stage a_group_of_any_size
 
 # One fuzz target under libFuzzer: see docs/FUZZING.md.
 fuzz TARGET SECONDS="120":

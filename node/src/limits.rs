@@ -23,6 +23,8 @@ pub const PEERS_INBOUND_MAX: usize = 256;
 pub const GOSSIP_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
 /// Topics of one peer.
 pub const TOPICS_PER_PEER_MAX: usize = 20_000;
+/// How often the heart of gossip without a mesh beats, while a member is connected.
+pub const GOSSIP_BEAT_MS: u64 = 10_000;
 /// Devices of a group up to which its gossip goes straight to all.
 pub const STRAIGHT_DEVICES_MAX: usize = 32;
 /// Connections others opened that are still being set up.
@@ -71,8 +73,18 @@ pub const RECEIPT_BYTES_MAX: usize = 1536;
 pub const RECEIPT_LOGS_MAX: usize = 64;
 /// Entries in the answer to one question of reconciliation.
 pub const RANGE_ENTRIES_MAX: usize = 1024;
-/// Bytes of bodies in such an answer.
+/// A range ends at the first signed entry beyond this.
 pub const RANGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of bodies in a range, however far its next signed entry is.
+pub const RANGE_BODIES_BYTES_MAX: usize = 512 * 1024;
+/// A range as it travels: it fits a frame.
+pub const RANGE_ENCODED_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// Bytes of all ranges of one answer; whoever wants more asks on.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Questions that one peer is asked, and answered, at a time.
+pub const WANTS_PER_PEER_MAX: usize = 2;
+/// How long a peer may take for the next part of an answer.
+pub const WANT_PATIENCE_MS: u64 = 60 * 1000;
 
 // ---- the MLS tree -----------------------------------------------------------------------------
 
@@ -134,6 +146,16 @@ pub const UPKEEP_AFTER_WORD_MS: u64 = 60_000;
 
 /// How long connected devices have to acknowledge before relays are used too.
 pub const DIRECT_GRACE_MS: u64 = 1_000;
+/// How long devices have to acknowledge what was gossiped before they are sent it on their streams.
+pub const GOSSIP_GRACE_MS: u64 = 2_000;
+/// How long a device that missed gossip is sent everything on its stream.
+pub const GOSSIP_DISTRUST_MS: u64 = 600_000;
+/// Entries gossiped in one go; who lacks more is sent it on its stream.
+pub const GOSSIP_ENTRIES_MAX: u64 = 64;
+/// Devices of a group that are dialled at the start.
+pub const GROUP_DIALS_MAX: usize = STRAIGHT_DEVICES_MAX;
+/// The pause between two receipts in a group of more devices than gossip reaches straight.
+pub const RECEIPT_PAUSE_MS: u64 = 60_000;
 /// Entries sent to a connected device ahead of its acknowledgement.
 pub const DIRECT_WINDOW_ENTRIES: u64 = 256;
 /// The first pause before what was not acknowledged is sent again.

@@ -99,7 +99,8 @@ impl Person {
     fn spawn_in(&self, more: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut command = self.program();
         command.envs(environment.iter().copied());
-        if std::env::var_os("KITH_LOG").is_none() {
+        let said = self.environment.iter().any(|(name, _)| name == "KITH_LOG");
+        if !said && std::env::var_os("KITH_LOG").is_none() {
             command.env("KITH_LOG", "kith_node=debug,info,libp2p=warn");
         }
         command.args(["--json", "up", "--until-stdin-ends"]).args(more);

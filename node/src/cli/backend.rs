@@ -183,7 +183,7 @@ mod tests {
         drop(made.store);
         let me = Me::load(&profile.open(&key).unwrap().snapshot().unwrap()).unwrap().unwrap();
         assert_eq!((me.name.as_str(), me.user.to_string()), ("Ana", made.user));
-        let again = create(&profile, &key, "Ben").map(|_| ()).unwrap_err();
+        let again = create(&profile, &key, "Ben", "desk").map(|_| ()).unwrap_err();
         assert_eq!(again.code, ErrorCode::ProfileExists);
     }
 }

@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     args::{
-        AcceptArgs, Command, Global, GroupCommand, LogArgs, RelayCommand, SendArgs, TextArgs,
-        VerifyArgs, WaitArgs,
+        AcceptArgs, Command, Global, LogArgs, RelayCommand, SendArgs, TextArgs, VerifyArgs,
+        WaitArgs,
     },
     backend::{Device, reach, reach_running},
     device, human,
     output::{Output, Stop},
+    subcommands::GroupCommand,
     wait,
 };
 use crate::api::{

@@ -11,11 +11,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    args::{DeviceCommand, DeviceLinkArgs, Global, InitArgs},
+    args::{Global, InitArgs},
     backend::{self, Device, reach, reach_running},
     commands::ask,
     escape, human,
     output::{Output, Stop},
+    subcommands::{DeviceCommand, DeviceLinkArgs},
     wait,
 };
 use crate::{

@@ -130,7 +130,7 @@ pub(super) fn valid_name<'a>(name: &'a str, option: &str) -> Result<&'a str, Api
     let name = name.trim();
     let wrong = |what: &str| {
         ApiError::new(ErrorCode::InvalidName, format_args!("a name {what}"))
-            .hint(&format!("choose another one with {option}"))
+            .hint(format!("choose another one with {option}"))
     };
     if name.is_empty() {
         return Err(wrong("can not be empty"));

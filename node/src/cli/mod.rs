@@ -16,6 +16,7 @@ mod human;
 mod init;
 mod output;
 mod serve;
+mod subcommands;
 mod wait;
 
 use std::{ffi::OsString, io, process::ExitCode};

@@ -4,6 +4,7 @@
 //! envelope   tag (16) ‖ nonce (24) ‖ XChaCha20-Poly1305(key, nonce, aad = tag, padded inner)
 //! padded     postcard(Inner) ‖ zeros up to a multiple of 256 bytes
 //! tag, key   BLAKE3 derive-key "kith/routing/tag/1" and "kith/routing/seal/1" of the routing secret
+//! topic      BLAKE3 derive-key "kith/routing/topic/1" of it: what a group gossips under
 //! ```
 //!
 //! The outer seal hides from relays and onlookers which kind of thing travels, its MLS epoch and
@@ -22,6 +23,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::io::Topic;
 use crate::limits;
 
 /// Names a conversation's traffic under one routing secret; random to everyone else.
@@ -65,8 +67,10 @@ pub enum Inner {
         log: LogId,
         /// The first sequence number wanted.
         from: u64,
+        /// The first one not wanted.
+        to: u64,
     },
-    /// Answers a want: blocks of headers with their bodies.
+    /// Answers a part of a want: a block of headers with their bodies.
     Range(Vec<u8>),
     /// A commit of the MLS tree.
     Commit {
@@ -83,6 +87,11 @@ pub enum Inner {
     },
     /// A signed request to whoever commits: a [`KeyRequest`](super::channels::request::KeyRequest).
     Request(Vec<u8>),
+    /// The answer to a want is over: no range of it follows.
+    End {
+        /// The log that was asked for.
+        log: LogId,
+    },
 }
 
 /// An MLS welcome, as it travels with its commit.
@@ -114,6 +123,11 @@ impl Routing {
     /// The tag envelopes carry.
     pub fn tag(&self) -> &Tag {
         &self.tag
+    }
+
+    /// What a group gossips under.
+    pub fn topic(&self) -> Topic {
+        blake3::derive_key("kith/routing/topic/1", &*self.secret)
     }
 
     /// The routing secret itself, from which queue keys derive.

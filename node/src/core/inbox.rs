@@ -4,7 +4,7 @@
 //! frame ─▶ envelope ─▶ letter ─▶ signed entries ─▶ history
 //!                  ├─▶ receipt ─▶ ledger
 //!                  ├─▶ record  ─▶ people
-//!                  ├─▶ want, range ─▶ sync
+//!                  ├─▶ want, range, end ─▶ sync
 //!                  └─▶ commit, request ─▶ channels
 //! ```
 
@@ -80,7 +80,9 @@ pub(crate) fn envelope(
         Inner::Letter { node, message } => letter(ctx, conversation, from, &node, &message),
         Inner::Receipt(bytes) => receipts::receive(ctx, conversation, from, &bytes),
         Inner::Record(bytes) => record(ctx, conversation, &bytes),
-        Inner::Want { log, from: seq } => sync::wanted(ctx, conversation, from, &log, seq),
+        Inner::Want { log, from: start, to } => {
+            sync::wanted(ctx, conversation, from, &log, (start, to))
+        }
         Inner::Range(bytes) => sync::answered(ctx, conversation, from, &bytes),
         Inner::Commit { parent, commit, welcome, recovers, governance } => {
             let arrived = channels::Arrived { parent, commit, welcome, recovers, governance };
@@ -89,6 +91,7 @@ pub(crate) fn envelope(
             channels::retry(ctx, conversation, false)
         }
         Inner::Request(bytes) => channels::requested(ctx, conversation, &bytes),
+        Inner::End { log } => sync::ended(ctx, conversation, from, &log),
     }
 }
 
@@ -133,6 +136,9 @@ pub(crate) fn letter(
     accept_all(ctx, conversation, verified.collect())?;
     if History::new(ctx.kv).have(conversation)? == before {
         return nothing_new(ctx, conversation, from);
+    }
+    if let Some(peer) = from {
+        sync::pushed(ctx, conversation, peer);
     }
     receipts::due(ctx, conversation)
 }

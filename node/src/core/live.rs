@@ -11,15 +11,16 @@ use std::{
     ops::Deref,
 };
 
-use kith_crdt::id::LogKind;
+use kith_crdt::id::{LogId, LogKind};
 
 use super::{
     channels::Governances,
-    gossip::Listeners,
+    gossip::{Circle, Listeners, Told},
     history::ConvNo,
     io::PeerKey,
     relays::{Ask, Health, Pending, Session, Target},
     rows::RelayNo,
+    sync::{Answer, Question},
 };
 use crate::limits;
 
@@ -32,6 +33,10 @@ pub(crate) enum Timer {
     Pump(ConvNo),
     /// Try to reach a device.
     Dial(PeerKey),
+    /// Ask for what others have of a conversation and nobody sent.
+    Sync(ConvNo),
+    /// Say what we listen to.
+    Topics,
     /// Send what belongs to first contacts.
     Parcels,
     /// Look after the conversations that are due.
@@ -46,6 +51,10 @@ pub(crate) enum Timer {
     Renew,
     /// Forget relays that were left long ago.
     Tidy,
+    /// Ask anew what was not answered.
+    Questions,
+    /// Go on with what others asked for.
+    Answers,
     /// Say whether anything is left to do.
     Idle,
 }
@@ -120,8 +129,26 @@ pub struct Live {
     pub(crate) acknowledged: Kept<(RelayNo, Target), u64>,
     /// How far an own log was sent on a peer's stream: the next sequence number.
     pub(crate) sent: Kept<(ConvNo, PeerKey, LogKind), u64>,
-    /// Commits and requests sent on a peer's stream, by the keys of their rows.
-    pub(crate) told: Kept<(ConvNo, PeerKey, Vec<u8>), ()>,
+    /// Where that was gossiped and not acknowledged: up to where first, and when.
+    pub(crate) gossiped: Kept<(ConvNo, PeerKey, LogKind), (u64, u64)>,
+    /// Commits and requests sent to a peer, by the keys of their rows; when, if they were gossiped.
+    pub(crate) told: Kept<(ConvNo, PeerKey, Vec<u8>), Option<u64>>,
+    /// Devices that missed what was gossiped, and until when they are sent it on their streams.
+    pub(crate) deaf: Kept<(PeerKey, ConvNo), u64>,
+    /// What each group has us listen to.
+    pub(crate) circles: Kept<ConvNo, Circle>,
+    /// What the network was last told to listen to.
+    pub(crate) topics: Kept<(), Told>,
+    /// When our receipt was last told to all.
+    pub(crate) receipted: Kept<ConvNo, u64>,
+    /// When a peer's letters last brought something new.
+    pub(crate) pushed: Kept<(ConvNo, PeerKey), u64>,
+    /// Logs that a peer is asked for.
+    pub(crate) questions: Kept<(ConvNo, LogId), Question>,
+    /// Conversations in which a peer is to be asked for more once it answered something.
+    pub(crate) unasked: Kept<(PeerKey, ConvNo), ()>,
+    /// What peers asked for and did not get yet.
+    pub(crate) answers: Kept<(PeerKey, ConvNo), BTreeMap<LogId, Answer>>,
     /// Since when a conversation waits for acknowledgements, and how often it was tried.
     pub(crate) tries: Kept<ConvNo, (u64, u32)>,
     /// Conversations whose letters may find room for a further copy: those from this key on.
@@ -271,6 +298,12 @@ impl Live {
         self.timers.0.values_mut().for_each(earlier);
         self.agenda.0 = self.timers.iter().map(|(timer, at_ms)| ((*at_ms, *timer), ())).collect();
         self.tries.0.values_mut().for_each(|(since_ms, _)| earlier(since_ms));
+        self.gossiped.0.values_mut().for_each(|(_, at_ms)| earlier(at_ms));
+        self.told.0.values_mut().flatten().for_each(earlier);
+        self.deaf.0.values_mut().for_each(earlier);
+        self.receipted.0.values_mut().for_each(earlier);
+        self.pushed.0.values_mut().for_each(earlier);
+        self.questions.0.values_mut().for_each(|question| earlier(&mut question.at_ms));
         self.resting.values_mut().for_each(earlier);
         self.asked.0.values_mut().for_each(|pending| earlier(&mut pending.at_ms));
         self.sessions.0.values_mut().for_each(|session| earlier(&mut session.heard_ms));

@@ -28,6 +28,7 @@ pub mod introductions;
 pub mod io;
 pub mod letter;
 pub mod live;
+pub mod lookup;
 pub mod me;
 pub mod outbox;
 pub mod parcels;
@@ -242,7 +243,7 @@ fn dispatch(ctx: &mut Ctx<'_>, input: Input) -> Result<(), CoreError> {
         Input::PeerFrame { peer, bytes } => inbox::frame(ctx, &peer, &bytes),
         Input::Gossip { bytes, .. } => gossip::heard(ctx, &bytes),
         Input::Subscribed { peer, topic, listens } => {
-            ctx.live.listeners.note(topic, peer, listens);
+            gossip::subscribed(ctx, topic, &peer, listens);
             Ok(())
         }
         Input::DialFailed { peer } => people::dial_failed(ctx, &peer),
@@ -263,6 +264,8 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Receipt(conversation) => receipts::send(ctx, conversation),
             Timer::Pump(conversation) => outbox::pump(ctx, conversation),
             Timer::Dial(peer) => people::dial(ctx, &peer),
+            Timer::Sync(conversation) => sync::resume(ctx, conversation),
+            Timer::Topics => gossip::tell(ctx),
             Timer::Parcels => parcels::send_all(ctx),
             Timer::Upkeep => channels::upkeep_due(ctx),
             Timer::Relay(relay) => relays::look_after(ctx, relay),
@@ -270,6 +273,8 @@ fn wake(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
             Timer::Deletes(relay) => outbox::delete(ctx, relay),
             Timer::Renew => outbox::renew(ctx),
             Timer::Tidy => relays::tidy(ctx),
+            Timer::Questions => sync::look_after_questions(ctx),
+            Timer::Answers => sync::serve(ctx),
             Timer::Idle => views::announce_idle(ctx),
         });
         ctx.live.rung(timer, result.is_ok());

@@ -13,6 +13,7 @@ use super::{
     outbox, parcels, receipts, record,
     relays::{self, Namer},
     rows::{self, ContactNo, ContactRow, DeviceRow, PeerNo, RelayNo},
+    sync,
 };
 use crate::{
     api::types::{Contact, EventKind, Peer, Route},
@@ -412,7 +413,7 @@ fn forget_sent(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError> {
         forget_sent_in(ctx, conversation, peer);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
-    Ok(())
+    sync::forget(ctx, peer)
 }
 
 /// The same in one conversation.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     CoreError, Ctx, channels, chat,
     envelope::Inner,
+    gossip,
     history::{ConvNo, History},
     introductions,
     io::PeerKey,
@@ -333,7 +334,19 @@ pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
         return Ok(());
     }
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
+    // In a large group, not more often than all the others can bear.
+    let pause_ms = gossip::receipt_pause_ms(ctx.live, conversation);
+    if let Some(last_ms) = ctx.live.receipted.get(&conversation).filter(|_| pause_ms > 0) {
+        let next_ms = last_ms + pause_ms;
+        if ctx.now_ms < next_ms {
+            ctx.live.wake_at(Timer::Receipt(conversation), next_ms);
+            return Ok(());
+        }
+    }
     let Some((sequence, inner)) = current(ctx, conversation)? else { return Ok(()) };
+    if pause_ms > 0 {
+        ctx.live.set(|live| &mut live.receipted, conversation, ctx.now_ms);
+    }
     let mut away = false;
     for (_, _, peer) in channels::devices(ctx, conversation)? {
         if ctx.live.peers.contains_key(&peer) {
@@ -478,7 +491,8 @@ pub(crate) fn receive(
             rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &before)?;
             return channels::acknowledged(ctx, conversation, &receipt.node);
         }
-        if channels::is_unopened(ctx.kv, conversation)? {
+        // Nothing new, but its stream may be: what was asked on the last one was not answered.
+        if before.sequence == receipt.sequence || channels::is_unopened(ctx.kv, conversation)? {
             return sync::compare(ctx, conversation, &device, &receipt.haves);
         }
         return Ok(());

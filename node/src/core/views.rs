@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_crdt::{
-    id::{ConversationId, EntryId, LogKind, Place, UserId},
+    id::{EntryId, LogKind, Place, UserId},
     view::Content,
 };
 use serde::Serialize;
@@ -20,13 +20,13 @@ use super::{
     outbox, parcels, people,
     receipts::{self, Reached},
     relays,
-    rows::{ContactNo, ContactRow},
+    rows::ContactRow,
     siblings,
 };
 use crate::{
     api::{
         API_VERSION,
-        error::{ApiError, Candidate, ErrorCode},
+        error::{ApiError, ErrorCode},
         types::{
             Chat, ChatKind, DeviceState, EventKind, Idle, Info, Member, Message, MessageKind,
             Reaction, RelayInfo, Request, State, Status, Verify,
@@ -94,7 +94,7 @@ fn of_history(error: HistoryError) -> ApiError {
     }
 }
 
-fn unknown_message(given: &str) -> ApiError {
+pub(super) fn unknown_message(given: &str) -> ApiError {
     ApiError::new(ErrorCode::UnknownMessage, format_args!("no message {given:?}"))
         .hint("`kith log CHAT` shows the ids; the first digits are enough")
 }
@@ -117,136 +117,8 @@ impl View<'_> {
         self.live.peers.contains_key(peer)
     }
 
-    fn history(&self) -> History<'_> {
+    pub(super) fn history(&self) -> History<'_> {
         History::new(self.kv)
-    }
-
-    // ---- names --------------------------------------------------------------------------
-
-    /// A contact by name or id prefix.
-    pub(crate) fn contact(&self, given: &str) -> Result<(ContactNo, ContactRow), ApiError> {
-        if let Ok(user) = given.parse::<UserId>()
-            && let Some(found) = people::find_contact(self.kv, &user)?
-        {
-            return Ok(found);
-        }
-        let all = people::contacts(self.kv)?;
-        let named = |row: &ContactRow| row.name().to_lowercase() == given.trim().to_lowercase();
-        let mut found: Vec<_> = all.iter().filter(|(_, row)| named(row)).cloned().collect();
-        if found.is_empty() && is_prefix(given) {
-            let fits = |row: &ContactRow| row.user.to_string().starts_with(given);
-            found = all.into_iter().filter(|(_, row)| fits(row)).collect();
-        }
-        match found.len() {
-            1 => Ok(found.remove(0)),
-            0 => {
-                Err(ApiError::new(ErrorCode::UnknownContact, format_args!("no contact {given:?}"))
-                    .hint(
-                        "`kith contacts` lists them; names and the first digits of an id both work",
-                    ))
-            }
-            _ => Err(ApiError::ambiguous(
-                given,
-                found
-                    .iter()
-                    .map(|(_, row)| Candidate {
-                        id: row.user.to_string(),
-                        name: row.name().to_owned(),
-                    })
-                    .collect(),
-            )),
-        }
-    }
-
-    /// A chat by name or id prefix.
-    pub(crate) fn chat(&self, given: &str) -> Result<ConvNo, ApiError> {
-        if let Ok(id) = given.parse::<ConversationId>()
-            && let Some(number) = self.history().conversation(&id)?
-            && channels::row(self.kv, number)?.is_some()
-        {
-            return Ok(number);
-        }
-        if let Some(note) = siblings::is_note(self, given)? {
-            return Ok(note);
-        }
-        match self.contact(given) {
-            Ok((_, row)) => self.history().conversation(&row.conversation)?.ok_or_else(|| {
-                ApiError::new(ErrorCode::UnknownChat, format_args!("no chat with {given:?} yet"))
-            }),
-            Err(error) if error.code == ErrorCode::UnknownContact => self.chat_by_name(given),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A group by its name, or any chat by a prefix of its id.
-    fn chat_by_name(&self, given: &str) -> Result<ConvNo, ApiError> {
-        let wanted = given.trim().to_lowercase();
-        let (mut named, mut prefixed) = (Vec::new(), Vec::new());
-        for (number, row) in channels::all(self.kv)? {
-            let group = channels::group(self.kv, number)?;
-            if group.is_some_and(|group| group.name.to_lowercase() == wanted) {
-                named.push((number, row));
-            } else if is_prefix(given) && row.conversation.to_string().starts_with(given) {
-                prefixed.push((number, row));
-            }
-        }
-        let found = if named.is_empty() { prefixed } else { named };
-        match found.as_slice() {
-            [(number, _)] => Ok(*number),
-            [] => Err(ApiError::new(ErrorCode::UnknownChat, format_args!("no chat {given:?}"))
-                .hint("`kith chats` lists them; names and the first digits of an id both work")),
-            several => {
-                let mut candidates = Vec::new();
-                for (number, row) in several {
-                    let name = self.chat_row(*number, row)?.name;
-                    candidates.push(Candidate { id: row.conversation.to_string(), name });
-                }
-                Err(ApiError::ambiguous(given, candidates))
-            }
-        }
-    }
-
-    /// A message by id or unique prefix of it.
-    pub(crate) fn entry(&self, given: &str) -> Result<(ConvNo, EntryId), ApiError> {
-        let given = given.trim();
-        if let Ok(id) = given.parse::<EntryId>() {
-            let place = self.history().place(&id)?.ok_or_else(|| unknown_message(given))?;
-            return Ok((place.0, id));
-        }
-        let found =
-            if is_prefix(given) { self.history().find_by_prefix(given)? } else { Vec::new() };
-        match found.as_slice() {
-            [id] => {
-                let place = self.history().place(id)?.ok_or_else(|| unknown_message(given))?;
-                Ok((place.0, *id))
-            }
-            [] => Err(unknown_message(given)),
-            several => {
-                let mut candidates = Vec::new();
-                for id in several.iter().take(limits::CANDIDATES_MAX) {
-                    let name = match self.history().place(id)? {
-                        Some((conversation, _)) => self
-                            .message(conversation, id)?
-                            .and_then(|message| message.text)
-                            .map(|text| text.chars().take(24).collect())
-                            .unwrap_or_default(),
-                        None => String::new(),
-                    };
-                    candidates.push(Candidate { id: id.to_string(), name });
-                }
-                Err(ApiError::ambiguous(given, candidates))
-            }
-        }
-    }
-
-    fn user_name(&self, user: &UserId) -> Result<String, ApiError> {
-        if *user == self.me.user {
-            return Ok(self.me.name.clone());
-        }
-        if let Some((_, contact)) = people::find_contact(self.kv, user)? {
-            return Ok(contact.name().to_owned());
-        }
-        Ok(people::own_name(self.kv, user)?.unwrap_or_else(|| user.short()))
     }
 
     // ---- messages -----------------------------------------------------------------------
@@ -433,7 +305,7 @@ impl View<'_> {
         Ok(chats.into_iter().map(|(_, chat)| chat).collect())
     }
 
-    fn chat_row(&self, number: ConvNo, row: &ChannelRow) -> Result<Chat, ApiError> {
+    pub(super) fn chat_row(&self, number: ConvNo, row: &ChannelRow) -> Result<Chat, ApiError> {
         let counts = self.history().counts(number).map_err(of_history)?;
         let (kind, name, users) = match row.kind {
             Kind::Direct(user) => {
@@ -543,7 +415,7 @@ impl View<'_> {
     }
 }
 
-fn is_prefix(given: &str) -> bool {
+pub(super) fn is_prefix(given: &str) -> bool {
     given.len() >= 4 && given.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 

@@ -182,7 +182,7 @@ impl Circle {
         let Some(desk) = &self.desk else { return Ok(Tally::default()) };
         let messages = direct.len() + self.written.len();
         let mut tally = Tally { messages, digests_equal: true, ..Tally::default() };
-        let places: [(&BTreeMap<String, String>, Vec<(&Person, &str)>); 2] = [
+        let places = [
             (direct, vec![(&self.ana, "Ben"), (desk, "Ben"), (&self.ben, "Ana")]),
             (&self.written, vec![(&self.ana, GROUP), (desk, GROUP), (&self.ben, GROUP)]),
         ];

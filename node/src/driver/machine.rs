@@ -154,13 +154,27 @@ impl Machine {
         let mut txn = self.store.begin()?;
         let mut effects = Vec::new();
         let mut changed = false;
+        let mut wake_at = None;
+        // At last, nothing more from outside.
+        let inputs = inputs.into_iter().map(Some).chain([None]);
         for input in inputs {
             let now_ms = clock::now_ms();
-            let mut step = self.core.handle(now_ms, &mut self.rng, &txn, input)?;
+            // What the inputs made due at once is done with them: a message is written, sealed and
+            // sent, or taken in and acknowledged, in one commit and not in two.
+            let due = wake_at.is_some_and(|at_ms| at_ms <= now_ms).then_some(Input::Wake);
+            let Some(input) = input.or(due) else { break };
+            let step = self.core.handle(now_ms, &mut self.rng, &txn, input)?;
             changed |= !step.changes.is_empty();
             txn.apply(step.changes)?;
-            effects.append(&mut step.effects);
+            wake_at = None;
+            for effect in step.effects {
+                match effect {
+                    Effect::WakeAt(at_ms) => wake_at = Some(at_ms),
+                    other => effects.push(other),
+                }
+            }
         }
+        effects.extend(wake_at.map(Effect::WakeAt));
         if changed {
             txn.commit()?;
             self.abort.committed();

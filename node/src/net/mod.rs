@@ -6,6 +6,7 @@
 //! ([`gossip`]), seen by its members only ([`members`]). Peers are named outside by the 32 bytes of
 //! their Ed25519 transport key.
 
+mod gate;
 mod gossip;
 mod links;
 mod members;
@@ -106,7 +107,7 @@ pub enum NetEvent {
         /// Returned when it has been handled.
         permit: OwnedSemaphorePermit,
     },
-    /// A member began or ceased to listen to a topic.
+    /// A member began or ceased to listen to a topic of ours, or did so when it became one of ours.
     Subscribed {
         /// Who.
         peer: PeerKey,
@@ -277,6 +278,7 @@ impl Net {
     pub fn reset(&mut self) {
         self.relays.clear();
         self.links.close_all();
+        self.swarm.reset();
     }
 
     /// Closes every connection and stops listening.

@@ -47,6 +47,7 @@ enum Command {
     Reserve { circuit: String },
     Topics { topics: BTreeMap<Topic, Spread>, members: Vec<PeerKey> },
     Publish { topic: Topic, bytes: Vec<u8> },
+    Reset,
     Shutdown { done: oneshot::Sender<()> },
 }
 
@@ -76,6 +77,11 @@ impl Handle {
     /// Gossips.
     pub(super) fn publish(&self, topic: Topic, bytes: Vec<u8>) {
         let _ = self.commands.send(Command::Publish { topic, bytes });
+    }
+
+    /// Tells anew, with the next topics, who listens to them.
+    pub(super) fn reset(&self) {
+        let _ = self.commands.send(Command::Reset);
     }
 
     /// Opens a stream to a connected peer.
@@ -268,6 +274,7 @@ impl Task {
                     Some(Command::Reserve { circuit }) => self.reserve(&circuit),
                     Some(Command::Topics { topics, members }) => self.topics(topics, &members),
                     Some(Command::Publish { topic, bytes }) => self.publish(&topic, bytes),
+                    Some(Command::Reset) => self.topics.untold(),
                     Some(Command::Shutdown { done }) => {
                         drop(self);
                         let _ = done.send(());
@@ -322,10 +329,14 @@ impl Task {
 
     fn topics(&mut self, topics: BTreeMap<Topic, Spread>, members: &[PeerKey]) {
         let members = gossip::peers(members);
-        let mut again = self.gossip(Spread::Straight).set(members.clone());
-        again.extend(self.gossip(Spread::Mesh).set(members));
-        for id in again {
-            tracing::debug!(%id, "connecting anew, as a member");
+        let mut out = self.gossip(Spread::Straight).set(members.clone());
+        out.extend(self.gossip(Spread::Mesh).set(members));
+        for id in out {
+            tracing::debug!(%id, "connecting anew, as no member any more");
+            if let Some(peer) = address::key_of(&id) {
+                let gone = self.topics.forget(&peer);
+                self.tell(gone);
+            }
             let _ = self.swarm.disconnect_peer_id(id);
         }
         let behaviour = self.swarm.behaviour_mut();
@@ -333,6 +344,14 @@ impl Task {
             Spread::Straight => change(&mut behaviour.straight),
             Spread::Mesh => change(&mut behaviour.mesh),
         });
+        let news = self.topics.news();
+        self.tell(news);
+    }
+
+    fn tell(&self, events: impl IntoIterator<Item = NetEvent>) {
+        for event in events {
+            let _ = self.events.send(event);
+        }
     }
 
     fn publish(&mut self, topic: &Topic, bytes: Vec<u8>) {
@@ -396,16 +415,19 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 self.discovered(found);
             }
-            SwarmEvent::Behaviour(
-                BehaviourEvent::Straight(event) | BehaviourEvent::Mesh(event),
-            ) => {
-                if let Some(event) = gossip::event(event, &self.links) {
-                    self.topics.note(&event);
-                    let _ = self.events.send(event);
-                }
+            SwarmEvent::Behaviour(BehaviourEvent::Straight(event)) => {
+                self.gossiped(event, Spread::Straight);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mesh(event)) => {
+                self.gossiped(event, Spread::Mesh);
             }
             _ => {}
         }
+    }
+
+    fn gossiped(&mut self, event: libp2p::gossipsub::Event, spread: Spread) {
+        let event = gossip::event(event, spread, &mut self.topics, &self.links);
+        self.tell(event);
     }
 
     fn discovered(&self, found: Vec<(PeerId, Multiaddr)>) {
@@ -425,9 +447,8 @@ impl Task {
         let Some(peer) = address::key_of(id) else { return };
         // Streams of a connection that we closed ourselves do not always notice.
         self.links.close_peer(&peer);
-        for topic in self.topics.forget(&peer) {
-            let _ = self.events.send(NetEvent::Subscribed { peer, topic, listens: false });
-        }
+        let gone = self.topics.forget(&peer);
+        self.tell(gone);
     }
 
     fn dial_failed(&mut self, id: PeerId, why: &str) {

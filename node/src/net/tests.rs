@@ -75,6 +75,13 @@ impl Node {
         .await;
     }
 
+    /// Sends a frame and sees it arrive: what was sent before it in other ways may have, too.
+    async fn says_straight(&mut self, other: &mut Node) {
+        let (peer, us) = (other.net.peer(), self.net.peer());
+        self.net.handle(NetCommand::Send { peer, bytes: vec![1] });
+        other.next(|event| matches!(event, NetEvent::Frame { peer, .. } if *peer == us)).await;
+    }
+
     async fn gossip(&mut self) -> Vec<u8> {
         match self.next(|event| matches!(event, NetEvent::Gossip { .. })).await {
             NetEvent::Gossip { bytes, .. } => bytes,
@@ -132,26 +139,108 @@ async fn members_hear_everything_once_and_others_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_becomes_a_member_while_connected_is_connected_anew() {
-    let (mut ana, mut ben) = (Node::start(4).await, Node::start(5).await);
-    let (a, b) = (ana.net.peer(), ben.net.peer());
-    ana.connect(&mut ben).await;
-    ben.join(&[a], Spread::Straight);
-    ana.join(&[b], Spread::Straight);
-    // Either side cuts the connection once, as it learns of the other; who dials keeps dialling.
-    let listening = async {
-        loop {
-            match ana.events.recv().await.unwrap() {
-                NetEvent::Subscribed { peer, .. } if peer == b => return,
-                NetEvent::PeerDown { peer } | NetEvent::DialFailed { peer } => {
-                    let addresses = vec![ben.address.clone()];
-                    ana.net.handle(NetCommand::Dial { peer, addresses });
-                }
-                _ => {}
-            }
+async fn who_becomes_a_member_while_connected_is_let_in_there_and_then() {
+    for (number, first_is_dialler) in [(4, true), (6, false)] {
+        let (mut ana, mut ben) = (Node::start(number).await, Node::start(number + 1).await);
+        let (a, b) = (ana.net.peer(), ben.net.peer());
+        ana.connect(&mut ben).await;
+        // The one that learns of it first speaks to one that does not listen yet.
+        if first_is_dialler {
+            ana.join(&[b], Spread::Straight);
+            ana.says_straight(&mut ben).await;
+            ben.join(&[a], Spread::Straight);
+        } else {
+            ben.join(&[a], Spread::Straight);
+            ben.says_straight(&mut ana).await;
+            ana.join(&[b], Spread::Straight);
         }
-    };
-    timeout(PATIENCE, listening).await.expect("they are members on both sides");
-    ana.publish(b"at last");
-    assert_eq!(ben.gossip().await, b"at last");
+        ana.hears_of(&b).await;
+        ben.hears_of(&a).await;
+        ana.publish(b"at last");
+        assert_eq!(ben.gossip().await, b"at last");
+        ben.publish(b"indeed");
+        assert_eq!(ana.gossip().await, b"indeed");
+        for node in [&ana, &ben] {
+            let cut = |event: &NetEvent| matches!(event, NetEvent::PeerDown { .. });
+            assert!(!node.kept.iter().any(cut), "the connection stood all the time");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_who_are_a_group_hear_each_other_once_until_one_is_out() {
+    let (mut ana, mut ben, mut cleo) =
+        (Node::start(10).await, Node::start(11).await, Node::start(12).await);
+    let (a, b, c) = (ana.net.peer(), ben.net.peer(), cleo.net.peer());
+    ana.connect(&mut ben).await;
+    ana.connect(&mut cleo).await;
+    ben.connect(&mut cleo).await;
+    ana.join(&[b, c], Spread::Straight);
+    ben.join(&[a, c], Spread::Straight);
+    cleo.join(&[a, b], Spread::Straight);
+    for (node, others) in [(&mut ana, [b, c]), (&mut ben, [a, c]), (&mut cleo, [a, b])] {
+        for other in others {
+            node.hears_of(&other).await;
+        }
+    }
+    ana.publish(b"from ana");
+    ben.publish(b"from ben");
+    cleo.publish(b"from cleo");
+    for (node, own) in [(&mut ana, "ana"), (&mut ben, "ben"), (&mut cleo, "cleo")] {
+        let mut heard = [node.gossip().await, node.gossip().await];
+        heard.sort();
+        let mut said = vec!["ana", "ben", "cleo"];
+        said.retain(|name| *name != own);
+        let said = said.into_iter().map(|name| format!("from {name}").into_bytes());
+        assert_eq!(heard.to_vec(), said.collect::<Vec<_>>());
+    }
+
+    // Cleo is out: there is another topic, and Ana speaks to Ben alone.
+    let new = [8; 32];
+    for (node, other) in [(&mut ana, b), (&mut ben, a)] {
+        let topics = BTreeMap::from([(TOPIC, Spread::Straight), (new, Spread::Straight)]);
+        node.net.handle(NetCommand::Topics { topics, members: vec![other] });
+    }
+    let hears_new = |event: &NetEvent| matches!(event, NetEvent::Subscribed { topic, listens: true, .. } if *topic == new);
+    ana.next(hears_new).await;
+    ben.next(hears_new).await;
+    // The connections with Cleo were cut, as she took them for listening.
+    let cut = |by: PeerKey| move |event: &NetEvent| matches!(event, NetEvent::PeerDown { peer } if *peer == by);
+    cleo.next(cut(a)).await;
+    cleo.next(cut(b)).await;
+    ana.next(cut(c)).await;
+    // She would listen, if she knew.
+    let topics = BTreeMap::from([(TOPIC, Spread::Straight), (new, Spread::Straight)]);
+    cleo.net.handle(NetCommand::Topics { topics, members: vec![a, b] });
+    cleo.connect(&mut ana).await;
+    ana.net.handle(NetCommand::Publish { topic: new, bytes: b"without cleo".to_vec() });
+    ana.publish(b"nor under the old one");
+    let mut heard = [ben.gossip().await, ben.gossip().await];
+    heard.sort();
+    assert_eq!(heard, [&b"nor under the old one"[..], b"without cleo"]);
+    ana.says_straight(&mut cleo).await;
+    let heard = |event: &NetEvent| matches!(event, NetEvent::Gossip { .. }) || hears_new(event);
+    assert!(!cleo.kept.iter().any(heard), "whoever is out hears of nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_forgot_is_told_again_who_listens() {
+    let (mut ana, mut ben) = (Node::start(20).await, Node::start(21).await);
+    let (a, b) = (ana.net.peer(), ben.net.peer());
+    ben.join(&[a], Spread::Straight);
+    ana.net.handle(NetCommand::Topics { topics: BTreeMap::new(), members: vec![b] });
+    ana.connect(&mut ben).await;
+    // Ana hears of a topic only when it is one of hers.
+    ana.join(&[b], Spread::Straight);
+    ana.hears_of(&b).await;
+    ana.net.reset();
+    ana.join(&[b], Spread::Straight);
+    ana.hears_of(&b).await;
+    // One that goes elsewhere does not listen where it was.
+    ben.join(&[a], Spread::Mesh);
+    ana.next(|event| matches!(event, NetEvent::Subscribed { listens: false, .. })).await;
+    ana.join(&[b], Spread::Mesh);
+    ana.hears_of(&b).await;
+    ben.net.shutdown().await;
+    ana.next(|event| matches!(event, NetEvent::Subscribed { listens: false, .. })).await;
 }

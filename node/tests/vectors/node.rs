@@ -66,7 +66,7 @@ fn envelopes(book: &mut Book) {
     book.bytes("inner/letter", encoded(&letter));
     book.bytes("inner/receipt", encoded(&Inner::Receipt(vec![0xee; 3])));
     book.bytes("inner/record", encoded(&Inner::Record(vec![0xee; 3])));
-    book.bytes("inner/want", encoded(&Inner::Want { log, from: 300 }));
+    book.bytes("inner/want", encoded(&Inner::Want { log, from: 300, to: 400 }));
     book.bytes("inner/range", encoded(&Inner::Range(encoded(&crdt::range()))));
     let welcome = Some(Welcome { message: vec![0xdd; 3], rekeyed: true });
     let commit = Inner::Commit {
@@ -78,10 +78,12 @@ fn envelopes(book: &mut Book) {
     };
     book.bytes("inner/commit", encoded(&commit));
     book.bytes("inner/request", encoded(&Inner::Request(vec![0xee; 3])));
+    book.bytes("inner/end", encoded(&Inner::End { log }));
     let routing = Routing::new(&ROUTING);
     let sealed = routing.seal(&mut rng(), &letter);
     assert_eq!(routing.open(&sealed), Ok(letter));
     book.bytes("envelope/tag", routing.tag());
+    book.bytes("gossip/topic", routing.topic());
     book.bytes("envelope/sealed", sealed);
 }
 

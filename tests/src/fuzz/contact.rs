@@ -423,7 +423,8 @@ pub(super) fn contact(bytes: &[u8]) {
             6 => run.record(&mut reader),
             7 => {
                 let log = run.log(&mut reader);
-                run.say(&Inner::Want { log, from: reader.number() });
+                let from = reader.number();
+                run.say(&Inner::Want { log, from, to: from.saturating_add(2000) });
             }
             8 => run.range(&mut reader),
             9 => {

@@ -68,7 +68,8 @@ pub(super) fn envelope_seeds() -> Vec<Vec<u8>> {
         Inner::Letter { node: NodeId([1; 32]), message: vec![1, 2, 3] },
         Inner::Receipt(vec![1, 2, 3]),
         Inner::Record(vec![4]),
-        Inner::Want { log: log_of(1, LogKind::Content), from: 300 },
+        Inner::Want { log: log_of(1, LogKind::Content), from: 300, to: 400 },
+        Inner::End { log: log_of(1, LogKind::Content) },
         Inner::Range(vec![5, 6]),
     ];
     let routing = Routing::new(&[7; 32]);

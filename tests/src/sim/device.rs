@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::{
     chance::{self, Chance},
+    gossip::Gossip,
     relays::Keeper,
     streams::LinkId,
     words,
@@ -48,6 +49,8 @@ pub(super) struct Device {
     pub(super) streams: BTreeMap<PeerKey, Vec<LinkId>>,
     pub(super) keepers: BTreeMap<PeerKey, Keeper>,
     pub(super) generations: u64,
+    /// What it listens to, and with whom.
+    pub(super) gossip: Gossip,
 }
 
 /// How a batch ends.
@@ -105,6 +108,7 @@ impl World {
             streams: BTreeMap::new(),
             keepers: BTreeMap::new(),
             generations: 0,
+            gossip: Gossip::default(),
         });
     }
 
@@ -298,8 +302,11 @@ impl World {
                     self.after(wait_ms, Happening::Wake { device, life });
                 }
             }
-            // Nobody gossips yet: conversations of two go straight.
-            Effect::Topics { .. } | Effect::Publish { .. } => {}
+            Effect::Topics { topics, members } => {
+                self.devices[device].gossip = Gossip { topics, members };
+                self.listen();
+            }
+            Effect::Publish { topic, bytes } => self.gossip(device, topic, &bytes),
             Effect::Reply { .. } | Effect::Event(_) => {}
         }
     }
@@ -318,6 +325,7 @@ impl World {
         state.batch_put_down = false;
         state.wake_at = None;
         state.asked.clear();
+        state.gossip = Gossip::default();
         self.close_streams(device, false);
         self.close_sessions(device);
         let away_ms = away_ms.unwrap_or_else(|| self.luck.between((200, 60_000)));

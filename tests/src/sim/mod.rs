@@ -13,6 +13,7 @@
 mod campaign;
 pub(crate) mod chance;
 mod device;
+mod gossip;
 mod model;
 mod plan;
 mod relays;

@@ -119,6 +119,7 @@ impl World {
         let Some((device, peer)) = self.end_of(link, end) else { return };
         self.devices[device].streams.entry(peer).or_default().push(link);
         self.tell(device, Input::PeerUp { peer });
+        self.listen();
     }
 
     pub(super) fn link_closes(&mut self, link: LinkId, end: usize) {
@@ -131,6 +132,7 @@ impl World {
         if links.is_empty() {
             self.devices[device].streams.remove(&peer);
             self.tell(device, Input::PeerDown { peer });
+            self.listen();
         }
     }
 
@@ -162,6 +164,7 @@ impl World {
                 self.cut(link);
             }
         }
+        self.listen();
         // Those not yet open here are cut as well.
         let others: Vec<LinkId> = self
             .links

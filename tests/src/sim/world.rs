@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use kith_node::core::io::Input;
+use kith_node::core::io::{Input, Topic};
 use kith_relay::{engine::SessionId, protocol::ClientFrame};
 use rand_chacha::ChaCha20Rng;
 
@@ -84,6 +84,8 @@ pub(super) struct World {
     pub(super) relays: Vec<Host>,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) sessions: BTreeMap<u64, Session>,
+    /// Which device knows of which other that it listens to what.
+    pub(super) hears_of: BTreeSet<(usize, usize, Topic)>,
     /// Devices that can not reach each other now.
     pub(super) apart: BTreeSet<(usize, usize)>,
     /// Frames seen on the wire, to be replayed.
@@ -110,6 +112,7 @@ impl World {
             relays: Vec::new(),
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            hears_of: BTreeSet::new(),
             apart: BTreeSet::new(),
             seen: Replay::default(),
             model: Model::default(),

@@ -5,7 +5,9 @@
 //! core's changes are applied before its effects, as the driver does.
 
 pub mod forge;
+mod gossip;
 mod hosts;
+mod wire;
 
 use std::{
     cell::Cell,
@@ -19,7 +21,7 @@ use kith_node::{
     },
     core::{
         Core,
-        io::{Effect, Input, PeerKey},
+        io::{Effect, Input, PeerKey, Spread, Topic},
         is_query,
         me::Me,
         parcels,
@@ -30,7 +32,7 @@ use kith_node::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
-pub use self::hosts::Host;
+pub use self::{hosts::Host, wire::Wire};
 
 /// When a stage begins, Unix milliseconds.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
@@ -56,6 +58,14 @@ pub struct Device {
     pub inputs: u64,
     /// Frames it sent to peers.
     pub frames: u64,
+    /// What it gossiped.
+    pub published: Vec<(Topic, Vec<u8>)>,
+    /// What it listens to.
+    pub topics: BTreeMap<Topic, Spread>,
+    /// With whom it speaks of topics.
+    pub members: Vec<PeerKey>,
+    /// Whether gossip reaches it only in appearance.
+    pub deaf: bool,
     /// Rows its core read.
     pub reads: u64,
     /// The numbers of the requests it sent to relays, in order.
@@ -77,9 +87,17 @@ pub struct Stage {
     pub hosts: Vec<Host>,
     /// Pairs (lower first) that can not reach each other directly.
     pub apart: BTreeSet<(usize, usize)>,
+    /// What gossip is left to: where it is set, some is lost, some comes twice or late.
+    pub luck: Option<ChaCha20Rng>,
+    /// Gossip that comes late.
+    late: Vec<(usize, Input)>,
     /// Whether no device reaches any other directly.
     pub all_apart: bool,
+    /// How frames travel between devices.
+    pub wire: Wire,
     links: BTreeSet<(usize, usize)>,
+    /// Which device knows of which other that it listens to what.
+    hears_of: BTreeSet<(usize, usize, Topic)>,
     agenda: VecDeque<(usize, Input)>,
 }
 
@@ -95,8 +113,12 @@ impl Stage {
             devices: Vec::new(),
             hosts: Vec::new(),
             apart: BTreeSet::new(),
+            luck: None,
+            late: Vec::new(),
             all_apart: false,
+            wire: Wire::default(),
             links: BTreeSet::new(),
+            hears_of: BTreeSet::new(),
             agenda: VecDeque::new(),
         };
         for number in 0..devices {
@@ -113,6 +135,8 @@ impl Stage {
         one.core = Core::open(&one.kv).expect("memory does not fail").expect("it was set up");
         one.on = true;
         one.wake_at = None;
+        one.topics.clear();
+        one.members.clear();
         let addresses = vec![format!("/ip4/10.0.0.{}/tcp/4001", device + 1)];
         self.agenda.push_back((device, Input::Listening { addresses }));
     }
@@ -135,10 +159,12 @@ impl Stage {
     /// Ends the link between two devices, if there is one.
     pub fn cut(&mut self, a: usize, b: usize) {
         if self.links.remove(&pair(a, b)) {
+            self.wire.cut(self.now_ms, a, b);
             for (device, other) in [(a, b), (b, a)] {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerDown { peer });
             }
+            self.listen();
         }
     }
 
@@ -161,6 +187,7 @@ impl Stage {
                 let peer = self.devices[other].transport;
                 self.queue(device, Input::PeerUp { peer });
             }
+            self.listen();
         }
     }
 
@@ -203,16 +230,30 @@ impl Stage {
     /// Lets time pass, with all that becomes due in it.
     pub fn pass(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
+        for (device, input) in std::mem::take(&mut self.late) {
+            self.queue(device, input);
+        }
         loop {
             self.settle();
-            let next = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at).min();
-            match next {
-                Some(at_ms) if at_ms <= end_ms => self.now_ms = self.now_ms.max(at_ms),
-                _ => break,
+            if !self.advance(end_ms) {
+                break;
             }
         }
         self.now_ms = end_ms;
         self.settle();
+    }
+
+    /// Lets time pass up to the next thing that is due; whether there is one before the end.
+    pub fn advance(&mut self, end_ms: u64) -> bool {
+        let wakes = self.devices.iter().filter(|one| one.on).filter_map(|one| one.wake_at);
+        let next = wakes.chain(self.wire.next_ms()).min();
+        let Some(at_ms) = next.filter(|at_ms| *at_ms <= end_ms) else { return false };
+        self.now_ms = self.now_ms.max(at_ms);
+        for ((from, to), bytes) in self.wire.arrived(self.now_ms) {
+            let peer = self.devices[from].transport;
+            self.queue(to, Input::PeerFrame { peer, bytes });
+        }
+        true
     }
 
     /// One input at one device, and its effects.
@@ -228,15 +269,22 @@ impl Stage {
 
     fn perform(&mut self, device: usize, effect: Effect) {
         match effect {
-            // Nobody gossips yet: conversations of two go straight.
-            Effect::Topics { .. } | Effect::Publish { .. } => {}
+            Effect::Topics { topics, members } => {
+                let one = &mut self.devices[device];
+                (one.topics, one.members) = (topics, members);
+                self.listen();
+            }
+            Effect::Publish { topic, bytes } => self.gossip(device, topic, bytes),
             Effect::PeerSend { peer, bytes } => {
                 self.devices[device].frames += 1;
                 let from = self.devices[device].transport;
                 if let Some(other) = self.by_transport(&peer)
                     && self.linked(device, other)
                 {
-                    self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    let at_once = self.wire.send(self.now_ms, (device, other), bytes);
+                    if let Some(bytes) = at_once {
+                        self.queue(other, Input::PeerFrame { peer: from, bytes });
+                    }
                 }
             }
             Effect::Dial { peer, .. } => match self.by_transport(&peer) {
@@ -386,6 +434,10 @@ impl Device {
             events: Vec::new(),
             inputs: 0,
             frames: 0,
+            published: Vec::new(),
+            topics: BTreeMap::new(),
+            members: Vec::new(),
+            deaf: false,
             reads: 0,
             asked: Vec::new(),
             wanted: BTreeMap::new(),

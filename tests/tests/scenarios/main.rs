@@ -7,6 +7,7 @@
 mod alone;
 mod away;
 mod direct;
+mod gossip;
 mod hostile;
 mod invites;
 mod lan;

@@ -7,29 +7,29 @@ use kith_node::api::{
 use kith_tests::stage::{Device, Stage};
 
 /// Ana with Ben and Cleo as contacts, who do not know each other.
-fn people(stage: &mut Stage, others: usize) {
+pub(crate) fn people(stage: &mut Stage, others: usize) {
     for other in 1..=others {
         stage.befriend(0, other);
     }
 }
 
-fn found(stage: &mut Stage, others: &[usize]) -> Chat {
+pub(crate) fn found(stage: &mut Stage, others: &[usize]) -> Chat {
     let contacts = others.iter().map(|other| Device::name(*other)).collect();
     let made = stage.ask(0, Request::GroupNew { name: "garden".into(), contacts });
     serde_json::from_value(made.expect("a group is founded")).expect("a chat decodes")
 }
 
-fn say(stage: &mut Stage, from: usize, text: &str) -> String {
+pub(crate) fn say(stage: &mut Stage, from: usize, text: &str) -> String {
     let request = Request::Send { chat: "garden".into(), text: text.into() };
     let sent = stage.ask(from, request).expect("a text can be sent");
     sent["id"].as_str().expect("it has an id").to_owned()
 }
 
-fn log(stage: &mut Stage, device: usize) -> Vec<String> {
+pub(crate) fn log(stage: &mut Stage, device: usize) -> Vec<String> {
     stage.texts_of(device, "garden")
 }
 
-fn members(stage: &mut Stage, device: usize) -> Vec<String> {
+pub(crate) fn members(stage: &mut Stage, device: usize) -> Vec<String> {
     let chats = stage.ask(device, Request::Chats {}).expect("chats are listed");
     let chats: Vec<Chat> = serde_json::from_value(chats).expect("chats decode");
     let group = chats.into_iter().find(|chat| chat.name == "garden").expect("the group is there");
@@ -39,7 +39,7 @@ fn members(stage: &mut Stage, device: usize) -> Vec<String> {
 }
 
 /// All texts everywhere, and every one known to be delivered.
-fn all_agree(stage: &mut Stage, devices: &[usize], texts: &[&str]) {
+pub(crate) fn all_agree(stage: &mut Stage, devices: &[usize], texts: &[&str]) {
     for device in devices {
         assert_eq!(log(stage, *device), texts, "at device {device}");
     }

@@ -3,7 +3,9 @@
 
 mod claims;
 mod devices;
+mod gossip;
 mod groups;
 mod peers;
 mod relays;
+mod sync;
 mod time;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChannelRow, GROUP, Kind, changed, key, with_governance};
 use crate::{
-    core::{CoreError, Ctx, history::ConvNo, rows},
+    core::{CoreError, Ctx, gossip, history::ConvNo, rows},
     kv::{KvError, KvRead, Table},
 };
 
@@ -42,6 +42,7 @@ pub(super) fn note(ctx: &mut Ctx<'_>, channel: &ChannelRow) -> Result<(), CoreEr
     })?;
     if group(ctx.kv, channel.number)?.as_ref() != Some(&now) {
         rows::put(ctx.kv, Table::Channels, &key(GROUP, channel.number, &[]), &now)?;
+        gossip::note(ctx, channel)?;
         changed(ctx, channel.number)?;
     }
     Ok(())

@@ -65,8 +65,9 @@ use super::{
     envelope::{Inner, Routing, Tag},
     events,
     frame::Frame,
+    gossip,
     history::{ConvNo, History},
-    io::{Effect, PeerKey},
+    io::{Effect, PeerKey, Topic},
     people,
     rows::{self, PeerNo, RelayNo},
 };
@@ -215,6 +216,26 @@ impl ChannelRow {
         self.tip().is_some_and(|tip| tip.revoked == 0)
     }
 
+    /// Whether it may be of more than two.
+    pub(crate) fn is_group(&self) -> bool {
+        self.kind == Kind::Group
+    }
+
+    /// The other devices that belong.
+    pub(crate) fn others(&self) -> &[PeerNo] {
+        &self.devices
+    }
+
+    /// How many other devices belong, those included of which we know nothing yet.
+    pub(crate) fn others_count(&self) -> usize {
+        self.devices.len().saturating_add(self.unknown as usize)
+    }
+
+    /// What it gossips under, and may still have been gossiped under.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.secrets().iter().map(|(_, secret)| Routing::new(secret).topic()).collect()
+    }
+
     /// The queue of a node's routing secret, as the queues of a conversation are told apart.
     pub(crate) fn place_of(&self, node: &NodeId) -> u8 {
         self.held(node).map_or(u8::MAX, |row| row.place)
@@ -270,7 +291,8 @@ pub(crate) fn all(kv: &dyn KvRead) -> Result<Vec<(ConvNo, ChannelRow)>, KvError>
 }
 
 fn put(ctx: &mut Ctx<'_>, row: &ChannelRow) -> Result<(), CoreError> {
-    Ok(rows::put(ctx.kv, Table::Channels, &key(CHANNEL, row.number, &[]), row)?)
+    rows::put(ctx.kv, Table::Channels, &key(CHANNEL, row.number, &[]), row)?;
+    gossip::note(ctx, row)
 }
 
 /// The conversation that envelopes with this tag belong to, and the keys to open them.

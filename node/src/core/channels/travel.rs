@@ -20,6 +20,7 @@ use crate::core::{
     CoreError, Ctx,
     envelope::{Inner, Routing},
     frame::Frame,
+    gossip,
     history::ConvNo,
     io::{Effect, PeerKey},
     live::Timer,
@@ -261,14 +262,7 @@ pub(crate) fn pump(
         let (near, away): (Vec<PeerKey>, Vec<PeerKey>) =
             lacking.into_iter().partition(|peer| ctx.live.peers.contains_key(peer));
         waits |= !near.is_empty();
-        for peer in near {
-            let told = (number, peer, row_key.clone());
-            if !ctx.live.told.contains_key(&told) {
-                ctx.live.set(|live| &mut live.told, told, ());
-                let bytes = Frame::Envelope(out.payload.clone()).encode();
-                ctx.effects.push(Effect::PeerSend { peer, bytes });
-            }
-        }
+        tell(ctx, channel, (&row_key, &out), near, !overdue);
         // One copy at least, also where no relay is known yet.
         let copies = limits::LETTER_COPIES.min(candidates.len()).max(1);
         if (overdue || farewell || !away.is_empty() || channel.unknown > 0)
@@ -279,6 +273,53 @@ pub(crate) fn pump(
         }
     }
     Ok(waits)
+}
+
+/// Sends something to connected devices that were not told of it yet: once to all who listen to the
+/// group's gossip, if it is fresh; to the others on their streams.
+fn tell(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    (row_key, out): (&[u8], &OutRow),
+    near: Vec<PeerKey>,
+    fresh: bool,
+) {
+    let number = channel.number;
+    let grace_ms = gossip::grace_ms(ctx.live, number);
+    let mut untold = Vec::new();
+    for peer in near {
+        match ctx.live.told.get(&(number, peer, row_key.to_vec())).copied() {
+            None => untold.push(peer),
+            // On its stream, where nothing gets lost while it stands.
+            Some(None) => {}
+            Some(Some(at_ms)) if ctx.now_ms < at_ms.saturating_add(grace_ms) => {
+                ctx.live.wake_at(Timer::Pump(number), at_ms + grace_ms);
+            }
+            Some(Some(_)) => {
+                gossip::missed(ctx, number, &peer);
+                untold.push(peer);
+            }
+        }
+    }
+    let secret = channel.secret(out.place).filter(|_| fresh);
+    let topic = secret.map(|secret| Routing::new(&secret).topic());
+    let heard = topic.map(|topic| {
+        let untold = untold.iter().copied();
+        gossip::audience(ctx.live, ctx.now_ms, (number, &topic), untold)
+    });
+    let heard = heard.unwrap_or_default();
+    if let (Some(topic), false) = (topic, heard.is_empty()) {
+        ctx.effects.push(Effect::Publish { topic, bytes: out.payload.clone() });
+        ctx.live.wake_at(Timer::Pump(number), ctx.now_ms + grace_ms);
+    }
+    for peer in untold {
+        let gossiped_ms = heard.contains(&peer).then_some(ctx.now_ms);
+        ctx.live.set(|live| &mut live.told, (number, peer, row_key.to_vec()), gossiped_ms);
+        if gossiped_ms.is_none() {
+            let bytes = Frame::Envelope(out.payload.clone()).encode();
+            ctx.effects.push(Effect::PeerSend { peer, bytes });
+        }
+    }
 }
 
 /// Asks relays to keep something, as many as it lacks copies.
@@ -402,7 +443,7 @@ pub(crate) fn catch_up(
         let Some(parent) = channel.held(&found.parent) else { return Ok(()) };
         let told = (number, *peer, row_key);
         if !ctx.live.told.contains_key(&told) {
-            ctx.live.set(|live| &mut live.told, told, ());
+            ctx.live.set(|live| &mut live.told, told, None);
             let CommitRow { parent: under, commit, welcome, governance, .. } = found;
             let arrived = Arrived { parent: under, commit, welcome, recovers: false, governance };
             let envelope = parent.routing().seal(ctx.rng, &inner(&arrived));
@@ -416,7 +457,7 @@ pub(crate) fn catch_up(
 /// A peer is gone: what was sent on its stream may not have arrived.
 pub(crate) fn untold(ctx: &mut Ctx<'_>, number: ConvNo, peer: &PeerKey) {
     let told = ctx.live.told.range((number, *peer, Vec::new())..);
-    let told = told.take_while(|((of, other, _), ())| *of == number && other == peer);
-    let told: Vec<_> = told.map(|(key, ())| key.clone()).collect();
+    let told = told.take_while(|((of, other, _), _)| *of == number && other == peer);
+    let told: Vec<_> = told.map(|(key, _)| key.clone()).collect();
     ctx.live.unset_all(|live| &mut live.told, told);
 }

@@ -4,7 +4,7 @@
 //! The law: one row per conversation, and it moves on even if the work fails.
 
 use super::{ChannelRow, UPKEEP, nodes, put, realise, recover, row, travel};
-use crate::core::{CoreError, Ctx, history::ConvNo, inbox, live::Timer, rows, siblings};
+use crate::core::{CoreError, Ctx, gossip, history::ConvNo, inbox, live::Timer, rows, siblings};
 use crate::{kv::Table, limits};
 
 fn index(at_ms: u64, number: ConvNo) -> Vec<u8> {
@@ -25,7 +25,7 @@ pub(super) fn at(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, at_ms: u64) -> Res
     Ok(())
 }
 
-/// At the start: sets the timer for what is due first.
+/// At the start: sets the timer for what is due first, and listens to the groups.
 pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     ctx.live.fetched_ms = ctx.now_ms;
     let end = rows::after_prefix(&[UPKEEP]);
@@ -33,7 +33,7 @@ pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     if let Some((at_ms, _)) = first.first().and_then(|(key, _)| parse(key)) {
         ctx.live.wake_at(Timer::Upkeep, at_ms.max(ctx.now_ms));
     }
-    Ok(())
+    gossip::resume(ctx)
 }
 
 fn parse(key: &[u8]) -> Option<(u64, ConvNo)> {

@@ -18,7 +18,10 @@ use super::{
     limits::{CHECKPOINT_ENTRIES, MISSING_SCAN_ROWS},
     rows::{self, Log, LogNo},
 };
-use crate::kv::{KvError, Table};
+use crate::{
+    kv::{KvError, Table},
+    limits::RANGE_BODIES_BYTES_MAX,
+};
 
 /// What stands for a body in an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +96,9 @@ impl History<'_> {
 
     /// The headers of a log from a sequence number on, within one segment, with their bodies.
     ///
-    /// Ends at the first signed entry after `bytes_max`, counting headers and bodies; what bodies
-    /// do not fit are left out, to be asked for with [`History::bodies`]. `None` if nothing
-    /// follows.
+    /// Ends at the first signed entry after `bytes_max`, counting headers and bodies. If that is so
+    /// far that not all bodies fit, it is to be gone on with from the first that does not. `None` if
+    /// nothing follows.
     pub fn range(
         &self,
         conv: ConvNo,
@@ -121,7 +124,6 @@ impl History<'_> {
         let Some(signature) = last.signature().copied() else { return Ok(None) };
         let headers: Vec<Vec<u8>> =
             entries.iter().map(|entry| entry.header_bytes().to_vec()).collect();
-        let spent: usize = headers.iter().map(Vec::len).sum();
         let block = Block {
             log: row.id,
             first_seq: first.place().seq,
@@ -129,8 +131,8 @@ impl History<'_> {
             headers,
             signature,
         };
-        let next_seq = last.next_seq();
-        let bodies = self.answers(conv, no, &row, &entries, bytes_max.saturating_sub(spent))?;
+        let (bodies, left_out) = self.answers(conv, no, &row, &entries, RANGE_BODIES_BYTES_MAX)?;
+        let next_seq = left_out.unwrap_or_else(|| last.next_seq());
         Ok(Some(Range { block, bodies, next_seq }))
     }
 
@@ -149,7 +151,7 @@ impl History<'_> {
         let entries = self.entries_in_segment(conv, no, &row, start, limit)?;
         let wanted: Vec<Verified> =
             entries.into_iter().filter(|entry| entry.place().seq < end).collect();
-        self.answers(conv, no, &row, &wanted, bytes_max.max(1))
+        Ok(self.answers(conv, no, &row, &wanted, bytes_max.max(1))?.0)
     }
 
     fn have_log(&self, no: LogNo, log: &Log) -> Result<Have, KvError> {
@@ -210,6 +212,8 @@ impl History<'_> {
         Ok(entries)
     }
 
+    /// The bodies of entries, as far as they are held and fit, and the first place left out for not
+    /// fitting.
     fn answers(
         &self,
         conv: ConvNo,
@@ -217,15 +221,15 @@ impl History<'_> {
         log: &Log,
         entries: &[Verified],
         bytes_max: usize,
-    ) -> Result<Vec<(u64, BodyAnswer)>, KvError> {
+    ) -> Result<(Vec<(u64, BodyAnswer)>, Option<u64>), KvError> {
         let mut answers: Vec<(u64, BodyAnswer)> = Vec::new();
         let mut bytes = 0;
         for entry in entries {
             let Some(reference) = entry.header().op.body() else { continue };
-            if bytes >= bytes_max {
-                break;
-            }
             let seq = entry.place().seq;
+            if bytes >= bytes_max {
+                return Ok((answers, Some(seq)));
+            }
             if let Some(body) = self.body_at(no, seq)? {
                 bytes += reference.padded_bytes as usize;
                 answers.push((seq, BodyAnswer::Body(body)));
@@ -242,6 +246,6 @@ impl History<'_> {
                 answers.push((seq, BodyAnswer::ErasedBy(deletion.id)));
             }
         }
-        Ok(answers)
+        Ok((answers, None))
     }
 }

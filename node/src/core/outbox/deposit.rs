@@ -99,7 +99,8 @@ pub(super) fn deposit_all(
             ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
             return Ok(());
         }
-        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from)? else {
+        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, lacking.head)?
+        else {
             return Ok(());
         };
         let token = *DeleteToken::generate(ctx.rng).as_bytes();
@@ -188,7 +189,7 @@ fn deposit(
                 return Ok(());
             };
             // Bodies may be erased since; the range stays at least what it was.
-            let Some((node, payload, to)) = seal(ctx, conversation, kind, from)? else {
+            let Some((node, payload, to)) = seal(ctx, conversation, kind, from, u64::MAX)? else {
                 return Ok(());
             };
             letter.node = node;

@@ -195,13 +195,14 @@ pub(super) fn queue(
     channels::secret_of(kv, channel, node, relay)
 }
 
-/// Seals a letter of what stands in an own log from a sequence number on. Returns the node it is
+/// Seals a letter of what stands in an own log from a sequence number on and below another. Returns the node it is
 /// sealed under, the envelope, and the sequence number after the last entry in it.
 pub(super) fn seal(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     kind: LogKind,
     from: u64,
+    below: u64,
 ) -> Result<Option<(NodeId, Vec<u8>, u64)>, CoreError> {
     let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(None) };
     // Governance is not withheld from anybody: it is what closes the gate and opens it again.
@@ -212,7 +213,9 @@ pub(super) fn seal(
     let key = ctx.me.secrets.signing_key();
     let mut carried = Vec::new();
     let (mut bytes, mut to) = (0, from);
-    for entry in history.entries(conversation, &log, from, limits::LETTER_ENTRIES_MAX)? {
+    let most = usize::try_from(below.saturating_sub(from)).unwrap_or(usize::MAX);
+    let most = most.min(limits::LETTER_ENTRIES_MAX);
+    for entry in history.entries(conversation, &log, from, most)? {
         let body = match entry.header().op.body() {
             Some(_) => history.body(entry.id())?,
             None => None,

@@ -1,7 +1,7 @@
 //! The outbox: what other devices lack of our logs, and how it gets to them.
 //!
 //! What a device lacks is never listed: it is the difference between our logs and the device's
-//! last signed receipt. Connected devices get it at once over their stream. If one is away, or has
+//! last signed receipt. Connected devices get it at once, by gossip or over their stream. If one is away, or has
 //! not acknowledged after a second, it is also deposited, once for all devices, at two of the
 //! conversation's relays. Sealing is late: a letter is made when a route stands.
 //!
@@ -22,6 +22,7 @@
 mod deletes;
 mod deposit;
 mod letters;
+mod near;
 mod upkeep;
 
 use kith_crdt::id::LogKind;
@@ -35,7 +36,7 @@ pub(crate) use self::{
 };
 use self::{
     deposit::{deposit_all, spread_from_start},
-    letters::{LetterRow, conversation_of, covered, from_of, queue, seal, under},
+    letters::{LetterRow, conversation_of, covered, from_of, queue, under},
     upkeep::{set_renewal, settle},
 };
 use crate::core::{
@@ -43,10 +44,9 @@ use crate::core::{
     channels::ChannelRow,
     chat,
     envelope::Inner,
-    events,
-    frame::Frame,
+    events, gossip,
     history::{ConvNo, History},
-    io::{Effect, PeerKey},
+    io::PeerKey,
     live::Timer,
     receipts, record,
     relays::{self, Ask},
@@ -171,7 +171,7 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
             continue;
         }
         waits = true;
-        send_direct(ctx, conversation, &lacking)?;
+        near::send(ctx, &channel, &lacking, tries == 0)?;
         let away = |(peer, _): &(PeerKey, u64)| !ctx.live.peers.contains_key(peer);
         if overdue || lacking.devices.iter().any(away) {
             deposit_all(ctx, conversation, &channel, &lacking)?;
@@ -199,8 +199,9 @@ fn again(
     since_ms: u64,
     tries: u32,
 ) -> Result<(), CoreError> {
-    let resend_ms =
-        |tries: u32| (limits::RESEND_MS_MIN << tries.min(10)).min(limits::RESEND_MS_MAX);
+    // Where receipts come rarely, there is nothing to conclude before.
+    let least_ms = limits::RESEND_MS_MIN + gossip::receipt_pause_ms(ctx.live, conversation);
+    let resend_ms = |tries: u32| (least_ms << tries.min(10)).min(limits::RESEND_MS_MAX);
     let at_ms = if ctx.now_ms < since_ms + limits::DIRECT_GRACE_MS {
         since_ms + limits::DIRECT_GRACE_MS
     } else {
@@ -212,8 +213,8 @@ fn again(
         let sent: Vec<_> = sent.map(|(key, _)| *key).collect();
         ctx.live.unset_all(|live| &mut live.sent, sent);
         let told = ctx.live.told.range((conversation, [0; 32], Vec::new())..);
-        let told = told.take_while(|((other, ..), ())| *other == conversation);
-        let told: Vec<_> = told.map(|(key, ())| key.clone()).collect();
+        let told = told.take_while(|((other, ..), _)| *other == conversation);
+        let told: Vec<_> = told.map(|(key, _)| key.clone()).collect();
         ctx.live.unset_all(|live| &mut live.told, told);
         ctx.live.set(|live| &mut live.tries, conversation, (ctx.now_ms, tries + 1));
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DIRECT_GRACE_MS);
@@ -241,32 +242,6 @@ fn lacking(
         }
     }
     Ok(Lacking { kind, head, devices: lacking, all_have })
-}
-
-/// Sends connected devices what they lack, a window ahead of what they acknowledged.
-fn send_direct(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    lacking: &Lacking,
-) -> Result<(), CoreError> {
-    for (peer, acked) in &lacking.devices {
-        if !ctx.live.peers.contains_key(peer) {
-            continue;
-        }
-        let key = (conversation, *peer, lacking.kind);
-        let mut next = ctx.live.sent.get(&key).copied().unwrap_or(0).max(*acked);
-        let end = lacking.head.min(acked.saturating_add(limits::DIRECT_WINDOW_ENTRIES));
-        while next < end {
-            let Some((_, envelope, to)) = seal(ctx, conversation, lacking.kind, next)? else {
-                break;
-            };
-            let bytes = Frame::Envelope(envelope).encode();
-            ctx.effects.push(Effect::PeerSend { peer: *peer, bytes });
-            next = to;
-        }
-        ctx.live.set(|live| &mut live.sent, key, next);
-    }
-    Ok(())
 }
 
 /// Tells that own messages got further; at most so many that a long absence does not flood.

@@ -12,6 +12,10 @@ demo:
 sim SEEDS="1000" FROM="0":
     cargo run --release -p kith-tests --bin sim -- --seeds {{SEEDS}} --from {{FROM}}
 
+# What it costs, each figure beside its floor: see docs/BENCHMARKS.md.
+bench:
+    cargo bench -p kith-tests --benches
+
 # Licences, bans and sources of all dependencies (`cargo install cargo-deny`).
 deny:
     cargo deny check licenses bans sources

@@ -8,7 +8,6 @@
 mod common;
 
 use std::{
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -22,7 +21,10 @@ use kith_node::{
     },
     profile::Profile,
 };
-use kith_tests::person::{Person, meet};
+use kith_tests::{
+    person::{Person, meet},
+    stage::Stage,
+};
 
 use self::common::{Bare, Samples, head, line, ms, per_second};
 
@@ -51,6 +53,7 @@ async fn run() {
     let ben = client(&people[1]).await;
     let mut sides = Sides { at_ana: ana.events(None), at_ben: ben.events(None), ana };
     head();
+    weigh_frames();
     sides.one_by_one(&mut bare).await;
     sides.weigh(&people).await;
     sides.burst(&people[0], &mut bare).await;
@@ -61,6 +64,23 @@ async fn client(person: &Person) -> Client {
     let profile = Profile::at(&person.profile).expect("a profile");
     let socket = profile.socket_path().expect("a socket path");
     Client::connect(&socket).await.expect("the node answers")
+}
+
+/// What a message and its receipt weigh as frames, before the transport encrypts them: two cores
+/// without a network.
+fn weigh_frames() {
+    const WEIGHED: u32 = 100;
+    let mut stage = Stage::new(2);
+    stage.befriend(0, 1);
+    stage.pass(10_000);
+    let before = stage.wire.bytes_sent;
+    for number in 0..WEIGHED {
+        stage.send(0, 1, &text(number as usize));
+        stage.pass(1_000);
+    }
+    let bytes = (stage.wire.bytes_sent - before) as f64 / f64::from(WEIGHED);
+    let what = "frames per message of 100 bytes, with its receipt";
+    line(what, &format!("{bytes:.0} bytes"), "100 bytes", bytes / 100.0);
 }
 
 /// A text of 100 bytes.
@@ -124,7 +144,7 @@ impl Sides {
         }
         for hundredths in [50, 99] {
             let floor = floor.percentile(hundredths);
-            let mut row = |what: &str, samples: &Samples| {
+            let row = |what: &str, samples: &Samples| {
                 let figure = samples.percentile(hundredths);
                 let ratio = figure.as_secs_f64() / floor.as_secs_f64();
                 let what = format!("{what}, p{hundredths}");
@@ -135,7 +155,7 @@ impl Sides {
             row("known to be delivered at the sender", &known);
         }
         let mark = 2 * floor.percentile(50) + Duration::from_millis(1);
-        let (figure, mark) = (arrived.percentile(50), mark);
+        let figure = arrived.percentile(50);
         let ratio = figure.as_secs_f64() / mark.as_secs_f64();
         line(
             "one way, p50, beside its mark",

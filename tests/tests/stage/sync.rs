@@ -165,7 +165,7 @@ fn short_and_middling_gaps_are_filled_once() {
 fn a_cut_costs_what_was_on_the_wire() {
     const BYTES_PER_MS: u64 = 1_000;
     let mut stage = apart();
-    write(&mut stage, 0, 1, 4_000);
+    write(&mut stage, 0, 1, 2_500);
     let (entries, missing) = missing(&stage, 1);
     let before = stage.wire.bytes_sent;
     stage.wire.latency_ms = LATENCY_MS;
@@ -230,7 +230,7 @@ fn a_burst_from_both_sides_is_not_sent_twice() {
 #[test]
 fn a_peer_that_only_asks_is_given_no_more_than_it_may_have_at_a_time() {
     let mut stage = apart();
-    write(&mut stage, 0, 1, 3_000);
+    write(&mut stage, 0, 1, 2_200);
     stage.meet(0, 1);
     stage.pass(5_000);
     assert!(agree(&stage));
@@ -251,5 +251,5 @@ fn a_peer_that_only_asks_is_given_no_more_than_it_may_have_at_a_time() {
     stage.settle();
     let answered = stage.wire.bytes_sent - before;
     let most = 2 * limits::ANSWER_BYTES_MAX as u64 + (1 << 20);
-    assert!(answered > 500_000 && answered < most, "{answered} bytes");
+    assert!(answered > 400_000 && answered < most, "{answered} bytes");
 }

@@ -8,7 +8,6 @@
 mod common;
 
 use std::{
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -145,7 +144,7 @@ impl Sides {
         }
         for hundredths in [50, 99] {
             let floor = floor.percentile(hundredths);
-            let mut row = |what: &str, samples: &Samples| {
+            let row = |what: &str, samples: &Samples| {
                 let figure = samples.percentile(hundredths);
                 let ratio = figure.as_secs_f64() / floor.as_secs_f64();
                 let what = format!("{what}, p{hundredths}");

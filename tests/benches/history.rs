@@ -79,7 +79,9 @@ fn ranges(count: usize) -> Vec<Range> {
         let changes = overlay.into_changes();
         kv.apply(changes);
     };
-    write(&mut |history| drop(history.open_conversation(&CONVERSATION).expect("memory works")));
+    write(&mut |history| {
+        history.open_conversation(&CONVERSATION).expect("memory works");
+    });
     for number in 0..count {
         let text = format!("{number:0>100}");
         let draft = Draft::Text { text, reply_to: None, expires_ms: None };
@@ -110,7 +112,9 @@ fn take_in(path: &Path, key: &ProfileKey, ranges: &[Range], count: usize, bare: 
         txn.apply(changes).expect("the store works");
         txn.commit().expect("the store works");
     };
-    change(&mut |history| drop(history.open_conversation(&CONVERSATION).expect("it opens")));
+    change(&mut |history| {
+        history.open_conversation(&CONVERSATION).expect("it opens");
+    });
     let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
     for range in ranges {
         let bodies: Vec<(u64, Body)> = range

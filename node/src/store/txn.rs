@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,10 @@ use super::{
     seal::Sealer,
     tree::{Key, TREE_NAME, Tree, damaged},
 };
-use crate::kv::{Changes, Kv, KvError, KvRead, Row, Table};
+use crate::{
+    kv::{Changes, Kv, KvError, KvRead, Row, Table},
+    limits,
+};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -125,11 +128,39 @@ pub struct Txn {
     txn: Option<WriteTransaction>,
     tree: RefCell<Tree>,
     shared: Arc<Shared>,
+    seen: RefCell<Seen>,
+}
+
+/// An opened value; none where there is no row.
+type Opened = Option<Zeroizing<Vec<u8>>>;
+
+/// Rows read or written in a transaction, opened: an input asks for the same ones again and again.
+#[derive(Default)]
+struct Seen {
+    rows: BTreeMap<Table, BTreeMap<Vec<u8>, Opened>>,
+    bytes: usize,
+}
+
+impl Seen {
+    fn get(&self, table: Table, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let value = self.rows.get(&table)?.get(key)?;
+        Some(value.as_ref().map(|value| value.to_vec()))
+    }
+
+    fn note(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
+        self.bytes += key.len() + value.map_or(0, <[u8]>::len);
+        if self.bytes > limits::SEEN_BYTES_MAX {
+            *self = Self::default();
+        }
+        let value = value.map(|value| Zeroizing::new(value.to_vec()));
+        self.rows.entry(table).or_default().insert(key.to_vec(), value);
+    }
 }
 
 impl Txn {
     pub(super) fn new(txn: WriteTransaction, root: Arc<Key>, shared: Arc<Shared>) -> Self {
-        Self { txn: Some(txn), tree: RefCell::new(Tree::new(root)), shared }
+        let (tree, seen) = (RefCell::new(Tree::new(root)), RefCell::default());
+        Self { txn: Some(txn), tree, shared, seen }
     }
 
     /// Writes what an input changed.
@@ -281,9 +312,14 @@ impl Drop for Txn {
 
 impl KvRead for Txn {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let key = self.shared.sealer.stored_key(table, key);
-        let sealed = self.read(table, &key)?;
-        sealed.map(|sealed| self.open(table, &key, &sealed)).transpose()
+        if let Some(seen) = self.seen.borrow().get(table, key) {
+            return Ok(seen);
+        }
+        let stored = self.shared.sealer.stored_key(table, key);
+        let sealed = self.read(table, &stored)?;
+        let value = sealed.map(|sealed| self.open(table, &stored, &sealed)).transpose()?;
+        self.seen.borrow_mut().note(table, key, value.as_deref());
+        Ok(value)
     }
 
     fn scan(
@@ -306,6 +342,7 @@ impl KvRead for Txn {
 
 impl Kv for Txn {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        self.seen.get_mut().note(table, key, Some(value));
         let key = self.shared.sealer.stored_key(table, key);
         let sealed = if table.erasable() {
             self.seal_own(table, &key, value)?
@@ -319,6 +356,7 @@ impl Kv for Txn {
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), KvError> {
+        self.seen.get_mut().note(table, key, None);
         let key = self.shared.sealer.stored_key(table, key);
         let removed = self.with(definition(table), table.name(), |rows| {
             Ok(rows.remove(key.as_slice())?.map(|value| value.value().to_vec()))

@@ -4,8 +4,6 @@
 //! single steps are timed, in turns with them: the machine's noise falls on both alike, and their ratio
 //! says more than either. Each commit of a floor is as durable as ours.
 
-#![allow(dead_code, reason = "not every bench needs every floor")]
-
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -16,12 +14,14 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
 
 /// So many bytes a row of a floor has.
-pub const ROW_BYTES: usize = 400;
+pub(crate) const ROW_BYTES: usize = 400;
 
 /// Measured times.
+#[allow(dead_code, reason = "not every bench needs it")]
 #[derive(Default)]
 pub(crate) struct Samples(Vec<Duration>);
 
+#[allow(dead_code, reason = "not every bench needs it")]
 impl Samples {
     /// Adds one.
     pub(crate) fn add(&mut self, sample: Duration) {
@@ -38,6 +38,7 @@ impl Samples {
 }
 
 /// Milliseconds, for a table.
+#[allow(dead_code, reason = "not every bench needs it")]
 pub(crate) fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
@@ -92,6 +93,7 @@ impl Bare {
     }
 
     /// Closes the file, opens it and reads so many rows.
+    #[allow(dead_code, reason = "not every bench needs it")]
     pub(crate) fn open(&mut self, rows: usize) -> Duration {
         self.database = None;
         let clock = Instant::now();
@@ -108,6 +110,7 @@ impl Bare {
     }
 
     /// Reads all rows in order; how many there were.
+    #[allow(dead_code, reason = "not every bench needs it")]
     pub(crate) fn read_all(&self) -> (u64, Duration) {
         let clock = Instant::now();
         let txn = self.database().begin_read().expect("redb reads");

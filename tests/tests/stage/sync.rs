@@ -171,11 +171,14 @@ fn a_cut_costs_what_was_on_the_wire() {
     stage.wire.latency_ms = LATENCY_MS;
     stage.wire.bytes_per_ms = BYTES_PER_MS;
     stage.meet(0, 1);
-    for _ in 0..4 {
-        // Long enough for a fifth of it.
-        let end_ms = stage.now_ms + 2 * LATENCY_MS + missing / 5 / BYTES_PER_MS;
-        stage.pass(end_ms - stage.now_ms);
+    let log = stage.log_of(0, LogKind::Content);
+    let held = |stage: &Stage| History::new(&stage.devices[1].kv).have_of(CHAT, &log).unwrap().full;
+    for _ in 0..3 {
+        let before = held(&stage);
+        // A receipt, a question, and one range with a part of the next.
+        stage.pass(3 * LATENCY_MS + 350);
         assert!(!agree(&stage), "the link was cut too late to cut anything");
+        assert!(held(&stage) > before, "the link was cut before anything arrived");
         stage.cut(0, 1);
         stage.settle();
         stage.meet(0, 1);
@@ -184,9 +187,9 @@ fn a_cut_costs_what_was_on_the_wire() {
     meet(&mut stage, BYTES_PER_MS);
     stage.pass(20_000);
     let sent = stage.wire.bytes_sent - before;
-    println!("four cuts: {entries} entries, {missing} bytes missing, {sent} sent");
-    // Per cut: what was under way for the time of the latency, and a range that had not all come.
-    let lost = 4 * (LATENCY_MS * BYTES_PER_MS + 300 * 1024);
+    println!("three cuts: {entries} entries, {missing} bytes missing, {sent} sent");
+    // Per cut: a range that had been written and had not arrived.
+    let lost = 3 * 300 * 1024;
     assert!(sent <= missing * 11 / 10 + lost, "{sent} for {missing} bytes");
 }
 
@@ -230,7 +233,7 @@ fn a_burst_from_both_sides_is_not_sent_twice() {
 #[test]
 fn a_peer_that_only_asks_is_given_no_more_than_it_may_have_at_a_time() {
     let mut stage = apart();
-    write(&mut stage, 0, 1, 3_000);
+    write(&mut stage, 0, 1, 2_200);
     stage.meet(0, 1);
     stage.pass(5_000);
     assert!(agree(&stage));
@@ -251,5 +254,5 @@ fn a_peer_that_only_asks_is_given_no_more_than_it_may_have_at_a_time() {
     stage.settle();
     let answered = stage.wire.bytes_sent - before;
     let most = 2 * limits::ANSWER_BYTES_MAX as u64 + (1 << 20);
-    assert!(answered > 500_000 && answered < most, "{answered} bytes");
+    assert!(answered > 400_000 && answered < most, "{answered} bytes");
 }

@@ -32,6 +32,9 @@ pub enum BodyAnswer {
     ErasedBy(EntryId),
 }
 
+/// Bodies by sequence number.
+type Bodies = Vec<(u64, BodyAnswer)>;
+
 /// An answer to a range request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
@@ -221,8 +224,8 @@ impl History<'_> {
         log: &Log,
         entries: &[Verified],
         bytes_max: usize,
-    ) -> Result<(Vec<(u64, BodyAnswer)>, Option<u64>), KvError> {
-        let mut answers: Vec<(u64, BodyAnswer)> = Vec::new();
+    ) -> Result<(Bodies, Option<u64>), KvError> {
+        let mut answers = Bodies::new();
         let mut bytes = 0;
         for entry in entries {
             let Some(reference) = entry.header().op.body() else { continue };

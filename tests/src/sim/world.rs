@@ -1,11 +1,11 @@
 //! The world: virtual time and the agenda of what happens when.
 //!
 //! What happens to whom is done in [`device`](super::device), [`streams`](super::streams),
-//! [`relays`](super::relays) and [`script`](super::script). The law: things happen in the order of
+//! [`relays`](super::relays), [`script`](super::script) and [`faults`](super::faults). The law: things happen in the order of
 //! their time, and at one time in the order they were put down.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -17,6 +17,7 @@ use super::{
     Counts, Failure, Plan, Report,
     chance::{self, Chance},
     device::Device,
+    faults::BrokenWays,
     model::Model,
     relays::{Host, Session},
     script::Step,
@@ -84,8 +85,8 @@ pub(super) struct World {
     pub(super) relays: Vec<Host>,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) sessions: BTreeMap<u64, Session>,
-    /// Devices that can not reach each other now.
-    pub(super) apart: BTreeSet<(usize, usize)>,
+    /// What can not reach what now.
+    pub(super) broken_ways: BrokenWays,
     /// Frames seen on the wire, to be replayed.
     pub(super) seen: Replay,
     pub(super) model: Model,
@@ -110,7 +111,7 @@ impl World {
             relays: Vec::new(),
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            apart: BTreeSet::new(),
+            broken_ways: BrokenWays::default(),
             seen: Replay::default(),
             model: Model::default(),
             trace: Trace::new(trace, STARTED_MS),
@@ -126,7 +127,7 @@ impl World {
         for relay in 0..world.plan.relays {
             world.add_relay(relay);
         }
-        for device in 0..world.plan.devices {
+        for device in 0..world.plan.owners.len() {
             world.add_device(device);
         }
         world.write_script();
@@ -177,6 +178,9 @@ impl World {
 
     fn finish(mut self) -> Result<Report, Box<Failure>> {
         for device in 0..self.devices.len() {
+            if let Err(what) = self.devices[device].disk.check() {
+                self.break_with(format!("{}'s disk: {what}", super::words::name(device)));
+            }
             let rows = self.devices[device].rows();
             self.note("rows", &rows, || format!("{} ends", super::words::name(device)));
         }
@@ -184,7 +188,9 @@ impl World {
             let trace = self.trace.into_lines();
             return Err(Box::new(Failure { seed: self.seed, what, trace }));
         }
-        Ok(Report { seed: self.seed, hash: self.trace.hash(), counts: self.counts })
+        let hash = self.trace.hash();
+        let trace = self.trace.into_lines();
+        Ok(Report { seed: self.seed, hash, counts: self.counts, trace })
     }
 
     fn happen(&mut self, happening: Happening) {

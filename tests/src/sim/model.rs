@@ -173,6 +173,10 @@ impl World {
         if author != device {
             return self.break_with(format!("{id} is shown as {}'s own", words::name(device)));
         }
+        // Whoever lies may say that it has something, and then that it has not.
+        if self.model.chats.get(&chat).is_some_and(|members| self.hears_lies(members)) {
+            return;
+        }
         if state < State::Delivered {
             // A relay may lose what it held; what was delivered stays so.
             if before >= State::Delivered {
@@ -186,9 +190,6 @@ impl World {
         let Some(members) = self.model.chats.get(&chat).cloned() else {
             return self.break_with(format!("{id} is in an unknown chat"));
         };
-        if self.hears_lies(&members) {
-            return;
-        }
         // What is said of a message holds for every other member, by at least one of their devices.
         for person in members.into_iter().filter(|person| *person != self.devices[device].owner) {
             let theirs = self.devices_of(&[person]);

@@ -218,7 +218,9 @@ impl<'a> Overlay<'a> {
 
 impl KvRead for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        if let Some(change) = self.changes.get(&(table, key.to_vec())) {
+        if !self.changes.is_empty()
+            && let Some(change) = self.changes.get(&(table, key.to_vec()))
+        {
             return Ok(change.clone());
         }
         self.reads.set(self.reads.get() + 1);
@@ -237,6 +239,10 @@ impl KvRead for Overlay<'_> {
         if start >= end || limit == 0 {
             return Ok(Vec::new());
         }
+        if self.changes.is_empty() {
+            self.reads.set(self.reads.get() + 1);
+            return self.base.scan(table, start, end, reverse, limit);
+        }
         let changed: Vec<_> = self
             .changes
             .range((
@@ -247,6 +253,9 @@ impl KvRead for Overlay<'_> {
         let removed = changed.iter().filter(|(_, value)| value.is_none()).count();
         self.reads.set(self.reads.get() + 1);
         let below = self.base.scan(table, start, end, reverse, limit.saturating_add(removed))?;
+        if changed.is_empty() {
+            return Ok(below);
+        }
         let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
         for ((_, key), value) in changed {
             match value {
@@ -274,29 +283,41 @@ impl Kv for Overlay<'_> {
 /// Tables in memory: for tests and the simulator.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MemoryKv {
-    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    tables: [BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()],
 }
 
 impl MemoryKv {
     /// Applies what an input changed.
     pub fn apply(&mut self, changes: Changes) {
-        for (key, value) in changes {
-            match value {
-                Some(value) => self.rows.insert(key, value),
-                None => self.rows.remove(&key),
+        self.replace(changes);
+    }
+
+    /// Applies what an input changed, and gives back what undoes it.
+    pub fn replace(&mut self, changes: Changes) -> Changes {
+        let mut before = Changes::new();
+        for ((table, key), value) in changes {
+            let rows = &mut self.tables[table as usize];
+            let old = match value {
+                Some(value) => rows.insert(key.clone(), value),
+                None => rows.remove(&key),
             };
+            before.insert((table, key), old);
         }
+        before
     }
 
     /// All rows, for comparing two runs byte by byte.
     pub fn rows(&self) -> impl Iterator<Item = (Table, &[u8], &[u8])> {
-        self.rows.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_slice()))
+        Table::ALL.into_iter().flat_map(|table| {
+            let rows = self.tables[table as usize].iter();
+            rows.map(move |(key, value)| (table, key.as_slice(), value.as_slice()))
+        })
     }
 }
 
 impl KvRead for MemoryKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        Ok(self.rows.get(&(table, key.to_vec())).cloned())
+        Ok(self.tables[table as usize].get(key).cloned())
     }
 
     fn scan(
@@ -311,22 +332,21 @@ impl KvRead for MemoryKv {
         if start >= end {
             return Ok(Vec::new());
         }
-        let rows = self
-            .rows
-            .range((table, start.to_vec())..(table, end.to_vec()))
-            .map(|((_, key), value)| (key.clone(), value.clone()));
+        let within = (Bound::Included(start), Bound::Excluded(end));
+        let rows = self.tables[table as usize].range::<[u8], _>(within);
+        let rows = rows.map(|(key, value)| (key.clone(), value.clone()));
         Ok(if reverse { rows.rev().take(limit).collect() } else { rows.take(limit).collect() })
     }
 }
 
 impl Kv for MemoryKv {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), KvError> {
-        self.rows.insert((table, key.to_vec()), value.to_vec());
+        self.tables[table as usize].insert(key.to_vec(), value.to_vec());
         Ok(())
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), KvError> {
-        self.rows.remove(&(table, key.to_vec()));
+        self.tables[table as usize].remove(key);
         Ok(())
     }
 }

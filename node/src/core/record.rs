@@ -1,10 +1,15 @@
 //! What this device says about itself to those it talks with: its newest signed record.
 
+use kith_crdt::devices::SignedRecord;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CoreError, Ctx, address, channels, envelope::Inner, history::ConvNo, io::PeerKey, me, people,
-    relays, rows,
+    CoreError, Ctx, address, channels,
+    envelope::Inner,
+    history::ConvNo,
+    io::PeerKey,
+    me::{self, Me},
+    people, relays, rows,
 };
 use crate::{
     api::error::ApiError,
@@ -34,58 +39,75 @@ struct OwnRecord {
 pub(crate) fn own(ctx: &mut Ctx<'_>) -> Result<VerifiedDeviceRecord, CoreError> {
     const RECORD: &[u8] = b"record";
     let known: Option<OwnRecord> = rows::get(ctx.kv, Table::Meta, RECORD)?;
-    let mut content = record_content(ctx)?;
-    let parts =
-        *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
+    let parts = Parts {
+        relays: relays::inboxes(ctx.kv)?
+            .into_iter()
+            .take(crate::identity::limits::RECORD_RELAYS_MAX)
+            .map(|(_, relay)| (relay.key, address::with_peer(&relay.address, &relay.key)))
+            .collect(),
+        addresses: people::best_addresses(
+            &me::addresses(ctx.kv)?,
+            crate::identity::limits::RECORD_ADDRESSES_MAX,
+        ),
+        key_package: key_package(ctx)?,
+        certificates: ctx.me.device_list.clone(),
+        name: ctx.me.name.clone(),
+        capabilities: capability::GENERATION_1,
+        app_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let hashed =
+        *blake3::hash(&postcard::to_stdvec(&parts).map_err(ApiError::internal)?).as_bytes();
     if let Some(known) = &known
-        && known.parts == parts
+        && known.parts == hashed
     {
         return Ok(VerifiedDeviceRecord::stored(&known.signed).map_err(ApiError::internal)?);
     }
-    content.issued_ms = ctx.now_ms;
-    content.sequence = known.map_or(1, |known| known.sequence + 1);
-    let sequence = content.sequence;
+    let sequence = known.map_or(1, |known| known.sequence + 1);
+    let content = content(ctx.me, parts, ctx.now_ms, sequence);
     let record =
         Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
-    let row = OwnRecord { parts, sequence, signed: record.signed().encode() };
+    let row = OwnRecord { parts: hashed, sequence, signed: record.signed().encode() };
     rows::put(ctx.kv, Table::Meta, RECORD, &row)?;
     Ok(record)
 }
 
-fn record_content(ctx: &mut Ctx<'_>) -> Result<DeviceRecord, CoreError> {
-    let inboxes = relays::inboxes(ctx.kv)?;
-    let home_relays = inboxes
-        .iter()
-        .take(crate::identity::limits::RECORD_RELAYS_MAX)
-        .map(|(_, relay)| HomeRelay {
-            address: address::with_peer(&relay.address, &relay.key),
-            inbox_read: ctx.me.secrets.inbox_read_key(&relay.key).verifying_key().to_bytes(),
-        })
-        .collect();
-    let addresses = me::addresses(ctx.kv)?;
-    let hpke = crate::hpke::Keypair::from_secret(zeroize::Zeroizing::new(
-        *ctx.me.secrets.inbox_hpke_seed().expose(),
-    ));
-    Ok(DeviceRecord {
-        user: ctx.me.user,
-        device: ctx.me.device,
-        certificates: ctx.me.device_list.clone(),
-        transport: ctx.me.secrets.transport_public(),
-        transport_proof: ctx.me.secrets.transport_proof(),
-        home_relays,
-        addresses: people::best_addresses(
-            &addresses,
-            crate::identity::limits::RECORD_ADDRESSES_MAX,
-        ),
-        inbox_hpke: *hpke.public(),
-        inbox_deposit: ctx.me.secrets.inbox_deposit().clone(),
-        key_package: key_package(ctx)?,
-        capabilities: capability::GENERATION_1,
-        app_version: env!("CARGO_PKG_VERSION").to_owned(),
-        name: ctx.me.name.clone(),
-        issued_ms: 0,
-        sequence: 0,
-    })
+/// What a record is made of and may change. All else in it follows from these and our keys, and is
+/// not worked out again and again: it takes a signature and a key for each relay.
+#[derive(Serialize)]
+struct Parts {
+    /// Key and address, with the peer id.
+    relays: Vec<([u8; 32], String)>,
+    addresses: Vec<String>,
+    key_package: Vec<u8>,
+    certificates: Vec<SignedRecord>,
+    name: String,
+    capabilities: u64,
+    app_version: String,
+}
+
+fn content(me: &Me, parts: Parts, issued_ms: u64, sequence: u64) -> DeviceRecord {
+    let home = |(key, address): ([u8; 32], String)| HomeRelay {
+        address,
+        inbox_read: me.secrets.inbox_read_key(&key).verifying_key().to_bytes(),
+    };
+    let seed = zeroize::Zeroizing::new(*me.secrets.inbox_hpke_seed().expose());
+    DeviceRecord {
+        user: me.user,
+        device: me.device,
+        certificates: parts.certificates,
+        transport: me.secrets.transport_public(),
+        transport_proof: me.secrets.transport_proof(),
+        home_relays: parts.relays.into_iter().map(home).collect(),
+        addresses: parts.addresses,
+        inbox_hpke: *crate::hpke::Keypair::from_secret(seed).public(),
+        inbox_deposit: me.secrets.inbox_deposit().clone(),
+        key_package: parts.key_package,
+        capabilities: parts.capabilities,
+        app_version: parts.app_version,
+        name: parts.name,
+        issued_ms,
+        sequence,
+    }
 }
 
 /// Our last-resort key package, made at its first use.

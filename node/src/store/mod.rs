@@ -29,6 +29,7 @@
 //! The law: what [`Txn::commit`] returned `Ok` for survives any crash, and what failed left the
 //! store as it was.
 
+pub mod disk;
 mod erasure;
 mod guard;
 mod seal;
@@ -230,7 +231,9 @@ impl Store {
         let disk = FileBackend::new(disk).map_err(|error| opening(error.into()))?;
         let database = guarded(|| builder().create_with_backend(FileBackend::new(file)?));
         let database = database.map_err(opening)?;
-        let (sealer, erasure) = initialise(&database, key, Box::new(disk), initial)?;
+        let mut salt = [0; SALT_BYTES];
+        fill_random(&mut salt)?;
+        let (sealer, erasure) = initialise(&database, key, salt, Box::new(disk), initial)?;
         fs::rename(&unfinished, path).map_err(io_error)?;
         sync_folder(path).map_err(io_error)?;
         Ok(Self::assemble(file_opener(path.to_path_buf()), database, erasure, sealer))
@@ -390,11 +393,10 @@ impl Drop for Store {
 fn initialise(
     database: &Database,
     key: &ProfileKey,
+    salt: [u8; SALT_BYTES],
     erasure: Box<dyn StorageBackend>,
     initial: Changes,
 ) -> Result<(Sealer, Erasure), StoreError> {
-    let mut salt = [0; SALT_BYTES];
-    fill_random(&mut salt)?;
     let sealer = Sealer::new(key, &salt, SCHEMA);
     let check = sealer.seal(HEADER_NAME, b"check", CHECK)?;
     let file = ErasureFile::new(erasure, sealer.erasure_key());

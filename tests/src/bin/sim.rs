@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Ok(Task::Campaign(what)) => many(what),
         Ok(Task::Trace(seed)) => match run(seed, true) {
             Ok(report) => {
+                report.trace.iter().for_each(|line| println!("{line}"));
                 println!("seed {seed} keeps its promises: {:?}", report.counts);
                 ExitCode::SUCCESS
             }
@@ -74,11 +75,12 @@ fn arguments() -> Result<Task, ()> {
 fn many(what: Campaign) -> ExitCode {
     let began = Instant::now();
     let (done, messages, slowest) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let commits = AtomicU64::new(0);
+    let (commits, real) = (AtomicU64::new(0), AtomicU64::new(0));
     let failures = campaign(what, &|report| {
         let count = done.fetch_add(1, Ordering::Relaxed) + 1;
         messages.fetch_add(report.counts.messages, Ordering::Relaxed);
         commits.fetch_add(report.counts.commits, Ordering::Relaxed);
+        real.fetch_add(report.counts.real_commits.min(1), Ordering::Relaxed);
         slowest.fetch_max(report.counts.settled_ms, Ordering::Relaxed);
         if count.is_multiple_of(100) {
             eprintln!("{count} seeds in {:.0} s", began.elapsed().as_secs_f64());
@@ -88,8 +90,9 @@ fn many(what: Campaign) -> ExitCode {
         tell(failure, LINES_SHOWN);
     }
     println!(
-        "{} seeds kept their promises ({} messages, {} commits, settled within {} s of calm), {} broke one, in {:.1} s",
+        "{} seeds kept their promises ({} with real stores, {} messages, {} commits, settled within {} s of calm), {} broke one, in {:.1} s",
         done.into_inner(),
+        real.into_inner(),
         messages.into_inner(),
         commits.into_inner(),
         slowest.into_inner() / 1000,

@@ -1,4 +1,4 @@
-//! A device: a core over memory, driven as the real driver does it.
+//! A device: a core over a [disk](super::disk), driven as the real driver does it.
 //!
 //! The law it keeps: inputs are handled in batches; what they changed is committed first, and only
 //! then their effects are carried out. A crash before the commit loses all of the batch; one after
@@ -13,7 +13,7 @@ use kith_node::{
         io::{Effect, Input, PeerKey},
         me::Me,
     },
-    kv::{Changes, Kv, KvError, MemoryKv, Overlay},
+    kv::MemoryKv,
     limits,
 };
 use rand_chacha::ChaCha20Rng;
@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::{
     chance::{self, Chance},
+    disk::{Batch, Committed, Disk, Trouble},
     gossip::Gossip,
     relays::Keeper,
     streams::LinkId,
@@ -30,7 +31,9 @@ use super::{
 
 /// See the module.
 pub(super) struct Device {
-    pub(super) kv: MemoryKv,
+    pub(super) disk: Disk,
+    /// Whose it is.
+    pub(super) owner: usize,
     /// `None` while it is off.
     pub(super) core: Option<Core>,
     rng: ChaCha20Rng,
@@ -38,7 +41,7 @@ pub(super) struct Device {
     pub(super) life: u64,
     pub(super) transport: PeerKey,
     pub(super) user: String,
-    skew_ms: i64,
+    pub(super) skew_ms: i64,
     inbox: VecDeque<Input>,
     batch_put_down: bool,
     wake_at: Option<u64>,
@@ -71,7 +74,7 @@ impl Device {
     /// Everything it holds, to compare two runs.
     pub(super) fn rows(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        for (table, key, value) in self.kv.rows() {
+        for (table, key, value) in self.disk.rows().rows() {
             all.push(table as u8);
             for part in [key, value] {
                 all.extend((part.len() as u64).to_le_bytes());
@@ -92,8 +95,10 @@ impl World {
         let core = Core::open(&kv).expect("memory gives rows").expect("it was just made");
         let transport = core.me().secrets.transport_public();
         let user = core.me().user.to_string();
+        let real = self.plan.real_disks[number];
         self.devices.push(Device {
-            kv,
+            disk: Disk::new(kv, real.then(|| chance::stream(self.seed, 300 + number as u64))),
+            owner: self.plan.owners[number],
             core: None,
             rng,
             life: 0,
@@ -115,6 +120,25 @@ impl World {
     /// Which device a transport key belongs to.
     pub(super) fn device_of(&self, peer: &PeerKey) -> Option<usize> {
         self.devices.iter().position(|device| device.transport == *peer)
+    }
+
+    /// What is durably on a device's disk.
+    pub(super) fn rows_of(&self, device: usize) -> &MemoryKv {
+        self.devices[device].disk.rows()
+    }
+
+    /// Sets a device's clock.
+    pub(super) fn set_clock(&mut self, device: usize, skew_ms: i64) {
+        self.note(words::name(device), &skew_ms.to_le_bytes(), || {
+            format!("✗ its clock is set to be {skew_ms} ms ahead")
+        });
+        let state = &mut self.devices[device];
+        state.skew_ms = skew_ms;
+        // The driver looks at the clock now and then, and tells the core of one that was put back.
+        state.wake_at = Some(0);
+        if self.is_up(device) {
+            self.put_down_batch(device);
+        }
     }
 
     pub(super) fn is_up(&self, device: usize) -> bool {
@@ -168,41 +192,51 @@ impl World {
         }
         let words = words::input(&input);
         self.note(words::name(device), words.as_bytes(), || format!("← (off) {words}"));
-        let core = Core::open(&self.devices[device].kv);
-        self.devices[device].core = core.expect("memory gives rows");
+        self.open_core(device);
         let handled = self.handle(device, vec![input]);
         self.devices[device].core = None;
-        match handled {
-            Ok((changes, effects)) => {
-                self.devices[device].kv.apply(changes);
-                self.committed(device, &effects);
-            }
-            Err(error) => self.break_with(format!("memory failed: {error}")),
+        if let Some((batch, effects)) = handled
+            && self.commit(device, batch, Trouble::Nothing) == Some(Committed::Done)
+        {
+            self.committed(device, &effects);
         }
     }
 
-    fn handle(
-        &mut self,
-        device: usize,
-        inputs: Vec<Input>,
-    ) -> Result<(Changes, Vec<Effect>), KvError> {
+    fn open_core(&mut self, device: usize) {
+        let core = Core::open(self.devices[device].disk.rows());
+        self.devices[device].core = core.expect("memory gives rows");
+    }
+
+    /// Nothing if the device is off, or if storage failed, which breaks the run.
+    fn handle(&mut self, device: usize, inputs: Vec<Input>) -> Option<(Batch, Vec<Effect>)> {
         let state = &mut self.devices[device];
+        self.counts.inputs += inputs.len() as u64;
         let clock_ms = state.clock_ms(self.now_ms);
-        let mut txn = Overlay::new(&state.kv);
-        let mut effects = Vec::new();
-        let Some(core) = &mut state.core else { return Ok((Changes::new(), effects)) };
-        for input in inputs {
-            self.counts.inputs += 1;
-            let mut step = core.handle(clock_ms, &mut state.rng, &txn, input)?;
-            for ((table, key), value) in step.changes {
-                match value {
-                    Some(value) => txn.put(table, &key, &value)?,
-                    None => txn.delete(table, &key)?,
-                }
+        let core = state.core.as_mut()?;
+        match state.disk.handle(core, &mut state.rng, clock_ms, inputs) {
+            Ok(done) => Some(done),
+            Err(error) => {
+                self.break_with(format!("{}'s storage failed: {error}", words::name(device)));
+                None
             }
-            effects.append(&mut step.effects);
         }
-        Ok((txn.into_changes(), effects))
+    }
+
+    fn commit(&mut self, device: usize, batch: Batch, trouble: Trouble) -> Option<Committed> {
+        self.counts.real_commits += u64::from(self.devices[device].disk.is_real());
+        let committed = self.devices[device].disk.commit(batch, trouble);
+        self.kept(device, committed)
+    }
+
+    /// What a disk came to; nothing if it broke a promise.
+    fn kept<T>(&mut self, device: usize, outcome: Result<T, String>) -> Option<T> {
+        match outcome {
+            Ok(outcome) => Some(outcome),
+            Err(what) => {
+                self.break_with(format!("{}'s disk: {what}", words::name(device)));
+                None
+            }
+        }
     }
 
     pub(super) fn batch(&mut self, device: usize, life: u64) {
@@ -225,17 +259,21 @@ impl World {
             return;
         }
         let fate = self.fate();
-        let (changes, effects) = match self.handle(device, inputs) {
-            Ok(done) => done,
-            Err(error) => return self.break_with(format!("memory failed: {error}")),
+        let Some((batch, effects)) = self.handle(device, inputs) else { return };
+        let trouble = match fate {
+            Fate::Good | Fate::CrashAfter => Trouble::Nothing,
+            Fate::CrashBefore => Trouble::Power,
+            Fate::Refused => Trouble::Refusal,
         };
-        match fate {
-            Fate::CrashBefore => return self.crash(device, None),
-            Fate::Refused => return self.rebuild(device),
-            Fate::Good | Fate::CrashAfter => {}
+        let Some(committed) = self.commit(device, batch, trouble) else { return };
+        if committed != Committed::Lost {
+            self.committed(device, &effects);
         }
-        self.devices[device].kv.apply(changes);
-        self.committed(device, &effects);
+        match (trouble, committed) {
+            (Trouble::Power, _) => return self.crash(device, None),
+            (_, Committed::Lost | Committed::Unheard) => return self.rebuild(device),
+            (_, Committed::Done) => {}
+        }
         let mut effects = effects;
         if fate == Fate::CrashAfter {
             let kept = self.luck.below(effects.len() as u64 + 1) as usize;
@@ -245,7 +283,15 @@ impl World {
             self.carry_out(device, effect);
         }
         if fate == Fate::CrashAfter {
-            self.crash(device, None);
+            return self.crash(device, None);
+        }
+        if self.devices[device].disk.is_real() && self.luck.one_in(8) {
+            let fails = self.is_stormy() && self.luck.one_in(4);
+            let trouble = if fails { Trouble::Power } else { Trouble::Nothing };
+            let erased = self.devices[device].disk.erase(trouble);
+            if self.kept(device, erased) == Some(true) {
+                self.crash(device, None);
+            }
         }
     }
 
@@ -318,6 +364,8 @@ impl World {
         }
         self.counts.crashes += 1;
         self.note(words::name(device), b"crash", || "✗ crash".to_owned());
+        let outcome = self.devices[device].disk.power_fails();
+        self.kept(device, outcome);
         let state = &mut self.devices[device];
         state.core = None;
         state.life += 1;
@@ -337,8 +385,7 @@ impl World {
     fn rebuild(&mut self, device: usize) {
         self.counts.crashes += 1;
         self.note(words::name(device), b"refused", || "✗ commit refused".to_owned());
-        let core = Core::open(&self.devices[device].kv).expect("memory gives rows");
-        self.devices[device].core = core;
+        self.open_core(device);
         // The driver tells those who wait that it failed.
         let queued: Vec<u64> = self.devices[device]
             .inbox
@@ -360,8 +407,7 @@ impl World {
         if self.devices[device].life != life || self.is_up(device) {
             return;
         }
-        let core = Core::open(&self.devices[device].kv).expect("memory gives rows");
-        self.devices[device].core = core;
+        self.open_core(device);
         self.devices[device].life += 1;
         self.note(words::name(device), b"up", || "✓ up".to_owned());
         let input = self.listening(device);
@@ -378,10 +424,10 @@ impl World {
         let state = &self.devices[device];
         let clock_ms = state.clock_ms(self.now_ms);
         match &state.core {
-            Some(core) => core.query(clock_ms, &state.kv, request),
+            Some(core) => core.query(clock_ms, state.disk.rows(), request),
             None => {
-                let core = Core::open(&state.kv)?.expect("it was made");
-                core.query(clock_ms, &state.kv, request)
+                let core = Core::open(state.disk.rows())?.expect("it was made");
+                core.query(clock_ms, state.disk.rows(), request)
             }
         }
     }

@@ -2,7 +2,7 @@
 //! that fail.
 //!
 //! ```text
-//! seed ─▶ Plan ─▶ World: agenda of happenings ─▶ devices (core + memory), streams, relays
+//! seed ─▶ Plan ─▶ World: agenda of happenings ─▶ devices (core + disk), streams, relays
 //!                   └▶ Model: what was promised ─▶ checked at every state shown, and at the end
 //! ```
 //!
@@ -13,7 +13,10 @@
 mod campaign;
 pub(crate) mod chance;
 mod device;
+mod disk;
+mod faults;
 mod gossip;
+mod hostile;
 mod model;
 mod plan;
 mod relays;
@@ -38,6 +41,8 @@ pub struct Report {
     pub hash: [u8; 32],
     /// How much happened.
     pub counts: Counts,
+    /// What happened, if it was asked for.
+    pub trace: Vec<String>,
 }
 
 /// How much happened in a run.
@@ -47,8 +52,10 @@ pub struct Counts {
     pub inputs: u64,
     /// Frames between devices.
     pub frames: u64,
-    /// Batches that a crash or a full disk took.
+    /// Crashes of devices, and commits that were refused.
     pub crashes: u64,
+    /// Batches committed, or not, by the real store.
+    pub real_commits: u64,
     /// Messages sent.
     pub messages: u64,
     /// Commits that lie above the nodes in force at the end, over all devices and conversations.

@@ -18,7 +18,6 @@ use serde_json::Value;
 use super::{
     chance::Chance,
     script::Step,
-    streams::pair,
     words,
     world::{Happening, World},
 };
@@ -26,8 +25,8 @@ use super::{
 /// See the module.
 #[derive(Default)]
 pub(super) struct Model {
-    /// The two devices of a chat, by its id.
-    pub(super) chats: BTreeMap<String, (usize, usize)>,
+    /// The people of a chat, by its id.
+    pub(super) chats: BTreeMap<String, Vec<usize>>,
     /// Messages by id.
     pub(super) messages: BTreeMap<String, Told>,
 }
@@ -136,12 +135,12 @@ impl World {
     /// An invite goes to its addressee by another way, and perhaps to a third.
     fn invited(&mut self, from: usize, expires_s: u64, value: &Value) {
         let Ok(invite) = serde_json::from_value::<Invite>(value.clone()) else { return };
-        let to = (expires_s % 10) as usize;
+        let to = (expires_s % 100) as usize;
         let mut hands = vec![to];
         if self.is_stormy() && self.whim.one_in(6) {
             let third = self.whim.below(self.devices.len() as u64) as usize;
             // Whoever is nobody's to know may never be answered, and waits rightly.
-            hands.extend(self.wanted_pairs().contains(&pair(from, third)).then_some(third));
+            hands.extend(self.shall_meet(from, third).then_some(third));
         }
         for device in hands.into_iter().filter(|device| *device != from) {
             let wait_ms = self.whim.between((10, if self.is_stormy() { 20_000 } else { 1_000 }));
@@ -174,6 +173,10 @@ impl World {
         if author != device {
             return self.break_with(format!("{id} is shown as {}'s own", words::name(device)));
         }
+        // Whoever lies may say that it has something, and then that it has not.
+        if self.model.chats.get(&chat).is_some_and(|members| self.hears_lies(members)) {
+            return;
+        }
         if state < State::Delivered {
             // A relay may lose what it held; what was delivered stays so.
             if before >= State::Delivered {
@@ -184,32 +187,35 @@ impl World {
         if state < before {
             return self.break_with(format!("{id} was {before} and is shown as {state}"));
         }
-        let Some((one, other)) = self.model.chats.get(&chat).copied() else {
+        let Some(members) = self.model.chats.get(&chat).cloned() else {
             return self.break_with(format!("{id} is in an unknown chat"));
         };
-        let recipient = if one == device { other } else { one };
-        if !self.holds(recipient, id, deleted) {
-            let who = words::name(recipient);
-            return self
-                .break_with(format!("{id} is shown as {state}, and {who} does not hold it"));
-        }
-        if state == State::Read && !self.has_read(recipient, id) {
-            let who = words::name(recipient);
-            self.break_with(format!("{id} is shown as read, and {who} did not read it"));
+        // What is said of a message holds for every other member, by at least one of their devices.
+        for person in members.into_iter().filter(|person| *person != self.devices[device].owner) {
+            let theirs = self.devices_of(&[person]);
+            let who = theirs.first().map_or("nobody", |first| words::name(*first));
+            if !theirs.iter().any(|device| self.holds(*device, id, deleted)) {
+                let what = format!("{id} is shown as {state}, and {who} does not hold it");
+                return self.break_with(what);
+            }
+            if state == State::Read && !theirs.iter().any(|device| self.has_read(*device, id)) {
+                let what = format!("{id} is shown as read, and {who} did not read it");
+                return self.break_with(what);
+            }
         }
     }
 
     /// Whether a device durably holds a message with its text.
     fn holds(&self, device: usize, id: &str, deleted: bool) -> bool {
         let Ok(id) = id.parse::<EntryId>() else { return false };
-        let history = History::new(&self.devices[device].kv);
+        let history = History::new(self.rows_of(device));
         let held = history.contains(&id).unwrap_or(false);
         held && (deleted || history.body(&id).is_ok_and(|body| body.is_some()))
     }
 
     fn has_read(&self, device: usize, id: &str) -> bool {
         let Ok(id) = id.parse::<EntryId>() else { return false };
-        let history = History::new(&self.devices[device].kv);
+        let history = History::new(self.rows_of(device));
         history.message(&id).is_ok_and(|row| row.is_some_and(|row| !row.unread))
     }
 }

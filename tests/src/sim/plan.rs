@@ -1,4 +1,5 @@
-//! What a seed decides before anything happens: how many devices and relays, which faults, how much.
+//! What a seed decides before anything happens: who there is and who talks with whom, which faults, how
+//! much.
 //!
 //! The law: a plan is drawn from the seed alone, so a failing seed can be run again anywhere.
 
@@ -7,12 +8,23 @@ use rand_chacha::ChaCha20Rng;
 use super::chance::Chance;
 
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+/// How many people there are, each as often as it stands here.
+const PEOPLE: [usize; 16] = [4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7, 8, 10, 12];
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Devices, each of its own user.
-    pub devices: usize,
+    /// Whose each device is. People are numbered.
+    pub owners: Vec<usize>,
+    /// The people of each conversation.
+    pub conversations: Vec<Vec<usize>>,
+    /// Which devices keep the real store, on a disk that tears.
+    pub real_disks: Vec<bool>,
+    /// Somebody whose device lies, besides what its core says. What it says of its own
+    /// conversations is worth nothing; all others must not notice.
+    pub hostile: Option<usize>,
+    /// How often it lies.
+    pub lies: usize,
     /// Relays.
     pub relays: usize,
     /// Whether devices can reach each other directly; otherwise only by relays.
@@ -23,6 +35,8 @@ pub struct Plan {
     pub discovery: bool,
     /// How far each device's clock is from the true time.
     pub skews_ms: Vec<i64>,
+    /// How far a clock may jump; 0: none does.
+    pub jump_ms: u64,
     /// Shortest and longest time a frame travels.
     pub latency_ms: (u64, u64),
     /// Longest time a commit takes.
@@ -50,7 +64,9 @@ pub struct Plan {
 impl Plan {
     /// What the seed says.
     pub fn draw(rng: &mut ChaCha20Rng) -> Self {
-        let devices = [2, 2, 2, 2, 3, 3, 4][rng.below(7) as usize];
+        let people = PEOPLE[rng.below(PEOPLE.len() as u64) as usize];
+        let owners: Vec<usize> = (0..people).collect();
+        let devices = owners.len();
         let (direct, relays) = match rng.below(6) {
             0 => (true, 0),
             1 | 2 => (false, 1 + rng.below(2) as usize),
@@ -71,13 +87,26 @@ impl Plan {
         let span_ms = [20_000, 120_000, 1_200_000, 7_200_000][rng.below(4) as usize];
         let often =
             |rng: &mut ChaCha20Rng, rates: &[u64]| rates[rng.below(rates.len() as u64) as usize];
+        let real = rng.one_in(8);
+        let mut real_disks: Vec<bool> = (0..devices).map(|_| real && rng.one_in(3)).collect();
+        real_disks[0] |= real;
+        // Never the first two, so that somebody honest knows somebody honest.
+        let hostile = (direct && rng.one_in(4)).then(|| 2 + rng.below(people as u64 - 2) as usize);
+        if let Some(hostile) = hostile {
+            real_disks[hostile] = false;
+        }
         Self {
-            devices,
+            conversations: draw_conversations(rng, people),
+            owners,
+            real_disks,
+            hostile,
+            lies: 5 + rng.below(40) as usize,
             relays,
             direct,
             circuits: rng.one_in(4),
             discovery: direct && rng.one_in(3),
             skews_ms,
+            jump_ms: often(rng, &[0, 0, 0, 60_000, 30 * 24 * 3_600_000, YEAR_MS]),
             latency_ms,
             commit_ms: often(rng, &[1, 10, 10, 3_000]),
             crash_one_in: often(rng, &[0, 20, 60, 200]),
@@ -87,8 +116,22 @@ impl Plan {
             relay_loss: rng.one_in(3),
             quiet_ms: if rng.one_in(3) { 0 } else { span_ms / 4 },
             faults: rng.below(40) as usize,
-            commands: 10 + rng.below(40) as usize,
+            commands: 8 + rng.below(40) as usize,
             span_ms,
         }
     }
+}
+
+/// Who talks with whom: everybody with somebody, all hang together, and a few know more than that.
+fn draw_conversations(rng: &mut ChaCha20Rng, people: usize) -> Vec<Vec<usize>> {
+    let mut pairs: Vec<Vec<usize>> =
+        (1..people).map(|person| vec![rng.below(person as u64) as usize, person]).collect();
+    for _ in 0..rng.below(people as u64 / 2 + 1) {
+        let (one, other) = (rng.below(people as u64) as usize, rng.below(people as u64) as usize);
+        let pair = vec![one.min(other), one.max(other)];
+        if one != other && !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    pairs
 }

@@ -161,10 +161,13 @@ impl World {
         }
         let id = self.sessions.keys().next_back().map_or(1, |last| last + 1);
         let unlucky = self.is_stormy() && self.luck.one_in(8);
+        let reaches = self.broken_ways.reaches(device, relay);
         let (now_ms, host) = (self.now_ms, &mut self.relays[relay]);
         let source = Source::V4([10, 0, 0, device as u8]);
         let hello = match &mut host.engine {
-            Some(engine) if !unlucky => engine.open(now_ms, SessionId(id), source, &mut host.rng),
+            Some(engine) if !unlucky && reaches => {
+                engine.open(now_ms, SessionId(id), source, &mut host.rng)
+            }
             _ => return self.session_fails(device, relay, generation, "nobody answers"),
         };
         let Ok(hello) = hello else {
@@ -246,6 +249,15 @@ impl World {
         self.note("session", &id.to_le_bytes(), || format!("✗ {id} is cut"));
         self.end_session(id);
         self.session_fails(device, relay, generation, "the session was cut");
+    }
+
+    /// Cuts the sessions of a device with a relay.
+    pub(super) fn cut_sessions_between(&mut self, device: usize, relay: usize) {
+        let between = |of: &Session| of.up && (of.device, of.relay) == (device, relay);
+        let found = self.sessions.iter().filter(|(_, session)| between(session));
+        for session in found.map(|(id, _)| *id).collect::<Vec<u64>>() {
+            self.cut_session(session);
+        }
     }
 
     /// Sessions that stand.

@@ -1,11 +1,13 @@
 //! What people and fate do: drawn from the seed when a run begins, carried out at its time.
 
+use std::collections::BTreeSet;
+
 use kith_crdt::id::{ConversationId, UserId};
 use kith_node::api::types::{Chat, Contact, Message, Request};
 
 use super::{
     chance::Chance,
-    streams::pair,
+    faults::Way,
     words,
     world::{Happening, World},
 };
@@ -25,43 +27,19 @@ pub(super) enum Step {
     AddRelay { device: usize, relay: usize },
     /// Something goes wrong.
     Fault,
-    /// Two devices can reach each other again.
-    Join { pair: (usize, usize) },
+    /// Whoever is hostile lies.
+    Lie,
+    /// Ways are whole again.
+    Mend { ways: BTreeSet<Way> },
 }
 
 impl World {
-    /// Who shall come to know whom: everybody, or four in a ring.
-    pub(super) fn wanted_pairs(&self) -> Vec<(usize, usize)> {
-        match self.plan.devices {
-            4 => vec![(0, 1), (1, 2), (2, 3), (0, 3)],
-            count => {
-                (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other))).collect()
-            }
-        }
-    }
-
     pub(super) fn write_script(&mut self) {
         let span_ms = self.plan.span_ms;
-        for (one, other) in self.wanted_pairs() {
-            let users = [one, other].map(|device| self.devices[device].user.parse::<UserId>());
-            if let [Ok(one_user), Ok(other_user)] = users {
-                let chat = ConversationId::direct(&one_user, &other_user).to_string();
-                self.model.chats.insert(chat, (one, other));
-            }
-            let latest_ms = if self.plan.quiet_ms > 0 { 2_500 } else { span_ms / 4 };
-            let early_ms = 2_000 + self.whim.below(latest_ms);
-            let (from, to) = if self.whim.one_in(2) { (one, other) } else { (other, one) };
-            self.after(early_ms, Happening::Step(Step::Invite { from, to }));
-            if self.whim.one_in(4) {
-                let later_ms = early_ms + self.whim.below(span_ms / 8);
-                self.after(later_ms, Happening::Step(Step::Invite { from: to, to: from }));
-            }
-            if self.whim.one_in(6) {
-                let later_ms = early_ms + self.whim.below(span_ms / 8);
-                self.after(later_ms, Happening::Step(Step::Invite { from, to }));
-            }
+        for number in 0..self.plan.conversations.len() {
+            self.write_beginning(number);
         }
-        for device in 0..self.plan.devices {
+        for device in 0..self.devices.len() {
             let start_ms = self.whim.below(2_000);
             self.after(start_ms, Happening::Returns { device, life: 0 });
             for relay in 0..self.plan.relays {
@@ -73,7 +51,7 @@ impl World {
             }
         }
         for _ in 0..self.plan.commands {
-            let device = self.whim.below(self.plan.devices as u64) as usize;
+            let device = self.whim.below(self.devices.len() as u64) as usize;
             let when_ms =
                 self.plan.quiet_ms / 2 + self.whim.below(span_ms - self.plan.quiet_ms / 2);
             self.after(when_ms, Happening::Step(Step::Act { device }));
@@ -82,7 +60,58 @@ impl World {
             let when_ms = self.plan.quiet_ms + self.whim.below(span_ms - self.plan.quiet_ms);
             self.after(when_ms, Happening::Step(Step::Fault));
         }
+        for _ in 0..self.plan.hostile.map_or(0, |_| self.plan.lies) {
+            let when_ms = self.luck.below(span_ms);
+            self.after(when_ms, Happening::Step(Step::Lie));
+        }
         self.after(span_ms, Happening::Calm);
+    }
+
+    /// How a conversation comes to be. One of two: either invites the other, or each does.
+    fn write_beginning(&mut self, number: usize) {
+        let span_ms = self.plan.span_ms;
+        let members = self.plan.conversations[number].clone();
+        let [one, other] = self.first_devices(&members)[..] else { return };
+        let users = [one, other].map(|device| self.devices[device].user.parse::<UserId>());
+        if let [Ok(one_user), Ok(other_user)] = users {
+            let chat = ConversationId::direct(&one_user, &other_user).to_string();
+            self.model.chats.insert(chat, members);
+        }
+        let latest_ms = if self.plan.quiet_ms > 0 { 2_500 } else { span_ms / 4 };
+        let early_ms = 2_000 + self.whim.below(latest_ms);
+        let (from, to) = if self.whim.one_in(2) { (one, other) } else { (other, one) };
+        self.after(early_ms, Happening::Step(Step::Invite { from, to }));
+        if self.whim.one_in(4) {
+            let later_ms = early_ms + self.whim.below(span_ms / 8);
+            self.after(later_ms, Happening::Step(Step::Invite { from: to, to: from }));
+        }
+        if self.whim.one_in(6) {
+            let later_ms = early_ms + self.whim.below(span_ms / 8);
+            self.after(later_ms, Happening::Step(Step::Invite { from, to }));
+        }
+    }
+
+    /// The devices of people.
+    pub(super) fn devices_of(&self, people: &[usize]) -> Vec<usize> {
+        let all = 0..self.devices.len();
+        all.filter(|device| people.contains(&self.devices[*device].owner)).collect()
+    }
+
+    /// The first device of each: the one that invites and accepts.
+    fn first_devices(&self, people: &[usize]) -> Vec<usize> {
+        let first = |person| (0..self.devices.len()).find(|one| self.devices[*one].owner == person);
+        people.iter().filter_map(|person| first(*person)).collect()
+    }
+
+    /// Whether two devices' owners shall come to know each other.
+    pub(super) fn shall_meet(&self, one: usize, other: usize) -> bool {
+        let owners = [one, other].map(|device| self.devices[device].owner);
+        owners[0] != owners[1]
+            && self
+                .plan
+                .conversations
+                .iter()
+                .any(|of| owners.iter().all(|owner| of.contains(owner)))
     }
 
     pub(super) fn step(&mut self, step: Step) {
@@ -96,16 +125,16 @@ impl World {
                 self.command(device, Request::RelayAdd { addr, check });
             }
             Step::Fault => self.fault(),
-            Step::Join { pair } => {
-                self.apart.remove(&pair);
-            }
+            Step::Lie => self.lie(),
+            Step::Mend { ways } => self.mend(&ways),
         }
     }
 
     fn invite(&mut self, from: usize, to: usize) {
-        // The last digit says for whom it is. Clocks may be two years apart.
+        // The last two digits say for whom it is. Clocks may be two years apart.
         let short = self.is_stormy() && self.whim.one_in(10);
-        let expires_s = if short { 20 } else { 360 * DAY_S } + to as u64;
+        let expires_s = if short { 0 } else { 360 * DAY_S } + to as u64;
+        let expires_s = if short { expires_s + 100 } else { expires_s };
         self.command(from, Request::Invite { expires_s });
     }
 
@@ -200,48 +229,11 @@ impl World {
         }
     }
 
-    // ---- fate -------------------------------------------------------------------------------
-
-    fn fault(&mut self) {
-        let device = self.luck.below(self.devices.len() as u64) as usize;
-        match self.luck.below(10) {
-            0..=2 => {
-                let standing = self.standing_links();
-                if let Some(link) = self.luck.pick(&standing).copied() {
-                    self.cut(link);
-                }
-            }
-            3 | 4 => {
-                let standing = self.standing_sessions();
-                if let Some(session) = self.luck.pick(&standing).copied() {
-                    self.cut_session(session);
-                }
-            }
-            5 | 6 => {
-                let away_ms = self.luck.between((1_000, 1 + self.plan.span_ms / 3));
-                self.crash(device, Some(away_ms));
-            }
-            7 => {
-                let other = self.luck.below(self.devices.len() as u64) as usize;
-                let pair = pair(device, other);
-                self.apart.insert(pair);
-                let wait_ms = self.luck.between((1_000, 1 + self.plan.span_ms / 3));
-                self.after(wait_ms, Happening::Step(Step::Join { pair }));
-            }
-            _ if self.plan.relays > 0 => {
-                let relay = self.luck.below(self.plan.relays as u64) as usize;
-                let loses_all = self.plan.relay_loss && self.luck.one_in(3);
-                self.relay_crash(relay, loses_all);
-            }
-            _ => {}
-        }
-    }
-
     /// The faults are over: everybody is online, and whoever lacks what the main job needs gets it.
     pub(super) fn begin_calm(&mut self) {
         self.calm = true;
         self.note("calm", &[], || "the faults are over".to_owned());
-        self.apart.clear();
+        self.mend_all();
         for relay in 0..self.relays.len() {
             self.revive_relay(relay);
         }
@@ -253,10 +245,12 @@ impl World {
                 self.after(0, Happening::Step(Step::AddRelay { device, relay: 0 }));
             }
         }
-        for (one, other) in self.wanted_pairs() {
+        for number in 0..self.plan.conversations.len() {
+            let members = self.plan.conversations[number].clone();
+            let [one, other] = self.first_devices(&members)[..] else { continue };
             if !self.knows(one, other) || !self.knows(other, one) {
                 // An invite must not be over by the clock of whoever accepts it.
-                let ahead = self.plan.skews_ms[one] >= self.plan.skews_ms[other];
+                let ahead = self.devices[one].skew_ms >= self.devices[other].skew_ms;
                 let (from, to) = if ahead { (one, other) } else { (other, one) };
                 self.after(1_000, Happening::Step(Step::Invite { from, to }));
             }

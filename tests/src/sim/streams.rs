@@ -58,7 +58,7 @@ impl World {
         }
         let reached = target.filter(|target| {
             self.is_up(*target)
-                && !self.apart.contains(&pair(device, *target))
+                && self.broken_ways.can_dial(device, *target)
                 && self.leads_to(addresses, *target)
         });
         match reached {
@@ -177,6 +177,22 @@ impl World {
         }
     }
 
+    /// Cuts the streams between two devices.
+    pub(super) fn cut_between(&mut self, one: usize, other: usize) {
+        let between = |link: &Link| {
+            let ends = link.ends.map(|(device, _)| device);
+            link.alive && (ends == [one, other] || ends == [other, one])
+        };
+        let found = self.links.iter().filter(|(_, link)| between(link));
+        for link in found.map(|(id, _)| *id).collect::<Vec<LinkId>>() {
+            self.cut(link);
+            // A way that swallowed something keeps swallowing what was on it.
+            if let Some(link) = self.links.get_mut(&link) {
+                link.loses = true;
+            }
+        }
+    }
+
     /// Streams that stand.
     pub(super) fn standing_links(&self) -> Vec<LinkId> {
         self.links.iter().filter(|(_, link)| link.alive).map(|(id, _)| *id).collect()
@@ -192,6 +208,10 @@ impl World {
         let now_ms = self.now_ms;
         let Some(state) = self.links.get_mut(&link).filter(|link| link.alive) else { return };
         let end = usize::from(state.ends[0].0 == device);
+        let to = state.ends[end].0;
+        if !self.broken_ways.carries(device, to) {
+            return;
+        }
         let at_ms = state.last_ms[end].max(now_ms + latency_ms);
         state.last_ms[end] = at_ms;
         if self.plan.tamper_one_in > 0 {
@@ -233,8 +253,8 @@ impl World {
             }
             5 => {
                 // Somebody who listened says it again, in this peer's name, to anybody.
-                let known: Vec<Vec<u8>> = self.seen.0.iter().cloned().collect();
-                if let Some(old) = self.luck.pick(&known).cloned() {
+                let number = self.luck.below(self.seen.0.len() as u64) as usize;
+                if let Some(old) = self.seen.0.get(number).cloned() {
                     self.at(at_ms, Happening::Frame { link, end, bytes: old });
                 }
                 self.at(at_ms, Happening::Frame { link, end, bytes });
@@ -286,9 +306,4 @@ impl World {
             }
         }
     }
-}
-
-/// Two devices, whoever comes first.
-pub(super) fn pair(one: usize, other: usize) -> (usize, usize) {
-    (one.min(other), one.max(other))
 }

@@ -32,73 +32,94 @@ impl World {
                     return None;
                 }
             };
-            if !idle.idle {
+            // Whoever is lied to may wait for what there is not.
+            if !idle.idle && !self.is_lied_to(device) {
                 return Some(format!("{who} is not idle: {idle:?}"));
             }
         }
-        for (one, other) in self.wanted_pairs() {
-            let chats = self.chat_between(one, other);
-            let [Some(ours), Some(theirs)] = &chats else {
-                return Some(format!(
-                    "{} and {} have no chat",
-                    words::name(one),
-                    words::name(other)
-                ));
-            };
-            if ours.digest != theirs.digest {
-                return Some(format!("the views differ: {ours:?} and {theirs:?}"));
+        let lists: Vec<Vec<Chat>> =
+            (0..self.devices.len()).map(|device| self.asked(device, &Request::Chats {})).collect();
+        for (id, members) in self.model.chats.clone() {
+            let devices = self.devices_of(&members);
+            if self.hears_lies(&members) {
+                continue;
             }
-            if let Some(apart) = self.keys_apart([one, other], &ours.id) {
+            let mut first: Option<&Chat> = None;
+            for device in devices.iter().copied() {
+                let who = words::name(device);
+                let Some(chat) = lists[device].iter().find(|chat| chat.id == id) else {
+                    return Some(format!("{who} has no chat of {members:?}"));
+                };
+                let first = *first.get_or_insert(chat);
+                if first.digest != chat.digest {
+                    return Some(format!("the views differ: {first:?} and {who}'s {chat:?}"));
+                }
+            }
+            if let Some(apart) = self.keys_apart(&devices, &id) {
                 return Some(apart);
             }
-            for (device, chat) in [(one, ours), (other, theirs)] {
-                if let Some(behind) = self.behind(device, chat) {
-                    return Some(behind);
-                }
+            if let Some(behind) = self.behind(&devices, &id) {
+                return Some(behind);
             }
         }
         None
     }
 
-    /// Whether two devices are not on the same node of the MLS tree, or on one that nobody committed.
-    fn keys_apart(&self, devices: [usize; 2], chat: &str) -> Option<String> {
+    /// Whether devices are not on the same node of the MLS tree, or on one that nobody committed.
+    fn keys_apart(&self, devices: &[usize], chat: &str) -> Option<String> {
         let chat = chat.parse::<ConversationId>().ok()?;
-        let at = |device: usize| {
-            let mut all = in_force(&self.devices[device].kv).ok()?.into_iter();
+        let at = |device: &usize| {
+            let mut all = in_force(self.rows_of(*device)).ok()?.into_iter();
             all.find(|one| one.conversation == chat).map(|one| (one.node, one.depth))
         };
-        let [ours, theirs] = devices.map(at);
-        let [one, other] = devices.map(words::name);
-        match (ours, theirs) {
-            (Some((_, depth)), Some(_)) if ours == theirs && depth > 0 => None,
-            _ => Some(format!("{one} is on node {ours:?} and {other} on {theirs:?}")),
+        let nodes: Vec<_> = devices.iter().map(at).collect();
+        let same = nodes.iter().all(|node| *node == nodes[0]);
+        match nodes.first() {
+            Some(Some((_, depth))) if same && *depth > 0 => None,
+            _ => {
+                let names: Vec<&str> = devices.iter().map(|device| words::name(*device)).collect();
+                Some(format!("{names:?} are on nodes {nodes:?}"))
+            }
         }
     }
 
-    /// An own message that is not shown as far as it got.
-    fn behind(&mut self, device: usize, chat: &Chat) -> Option<String> {
-        let (one, other) = *self.model.chats.get(&chat.id)?;
-        let recipient = if one == device { other } else { one };
-        let theirs: BTreeMap<String, State> = self
-            .log(recipient, &chat.id)
-            .into_iter()
-            .map(|message| (message.id, message.state))
+    /// A message that its author's devices do not show as far as it got: delivered once every other
+    /// member has it, read once every other member has read it.
+    fn behind(&mut self, devices: &[usize], chat: &str) -> Option<String> {
+        let logs: Vec<(usize, BTreeMap<String, Message>)> = devices
+            .iter()
+            .map(|device| {
+                let log = self.log(*device, chat).into_iter();
+                (*device, log.map(|message| (message.id.clone(), message)).collect())
+            })
             .collect();
-        self.log(device, &chat.id).into_iter().filter(|message| message.outgoing).find_map(
-            |message| {
-                let read = theirs.get(&message.id) == Some(&State::Read);
+        let owner = |device: usize| self.devices[device].owner;
+        for (device, log) in &logs {
+            for message in log.values().filter(|message| message.outgoing) {
+                let mut readers = BTreeMap::new();
+                for (other, theirs) in &logs {
+                    if owner(*other) != owner(*device) {
+                        let state = theirs.get(&message.id).map(|message| message.state);
+                        *readers.entry(owner(*other)).or_insert(false) |=
+                            state == Some(State::Read);
+                    }
+                }
+                let read = readers.values().all(|read| *read);
                 // Deleted messages count as seen; nobody is told so.
                 let enough = match message.state {
                     State::Read => true,
                     State::Delivered => !read || message.deleted,
                     _ => false,
                 };
-                (!enough).then(|| {
-                    let who = words::name(device);
-                    format!("{who}'s {} is {} (read: {read})", message.id, message.state)
-                })
-            },
-        )
+                if !enough {
+                    let who = words::name(*device);
+                    let what =
+                        format!("{who}'s {} is {} (read: {read})", message.id, message.state);
+                    return Some(what);
+                }
+            }
+        }
+        None
     }
 
     fn log(&mut self, device: usize, chat: &str) -> Vec<Message> {
@@ -106,45 +127,69 @@ impl World {
         self.asked(device, &Request::Log { chat, limit: LOG_LIMIT, before: None })
     }
 
-    fn chat_between(&mut self, one: usize, other: usize) -> [Option<Chat>; 2] {
-        [(one, other), (other, one)].map(|(device, with)| {
-            let user = self.devices[with].user.clone();
-            let chats: Vec<Chat> = self.asked(device, &Request::Chats {});
-            chats.into_iter().find(|chat| chat.members.iter().any(|member| member.user == user))
-        })
-    }
-
     /// Compares what is with what was promised.
     pub(super) fn judge(&mut self) {
         for device in &self.devices {
             let depth = |one: InForce| u64::from(one.depth);
-            let all = in_force(&device.kv).unwrap_or_default();
+            let all = in_force(device.disk.rows()).unwrap_or_default();
             self.counts.commits += all.into_iter().map(depth).sum::<u64>();
         }
-        for (one, other) in self.wanted_pairs() {
-            let [Some(ours), Some(theirs)] = self.chat_between(one, other) else { continue };
-            if ours.missing + theirs.missing > 0 {
-                self.break_with(format!("something is missing: {ours:?} and {theirs:?}"));
-            }
-            let logs = [self.log(one, &ours.id), self.log(other, &theirs.id)];
+        for (id, members) in self.model.chats.clone() {
             let told: BTreeMap<String, Told> = self
                 .model
                 .messages
                 .iter()
-                .filter(|(_, told)| told.chat == ours.id)
+                .filter(|(_, told)| told.chat == id)
                 .map(|(id, told)| (id.clone(), told.clone()))
                 .collect();
-            for (device, log) in [one, other].into_iter().zip(&logs) {
-                self.judge_log(device, log, &told);
-            }
             // What one of them hid for themselves is in no order.
             let common = |id: &str| told.get(id).is_none_or(|told| told.hidden.is_empty());
-            let order = |log: &[Message]| {
-                let ids = log.iter().map(|message| message.id.clone());
-                ids.filter(|id| common(id)).collect::<Vec<_>>()
-            };
-            if order(&logs[0]) != order(&logs[1]) {
-                self.break_with("the two show their messages in different orders");
+            let mut first: Option<Vec<String>> = None;
+            let lied_to = self.hears_lies(&members);
+            for device in self.devices_of(&members) {
+                if lied_to {
+                    self.judge_among_lies(device, &id, &told);
+                    continue;
+                }
+                let chats: Vec<Chat> = self.asked(device, &Request::Chats {});
+                if let Some(chat) = chats.iter().find(|chat| chat.id == id && chat.missing > 0) {
+                    self.break_with(format!("{} lacks something: {chat:?}", words::name(device)));
+                }
+                let log = self.log(device, &id);
+                self.judge_log(device, &log, &told);
+                let ids = log.into_iter().map(|message| message.id);
+                let order: Vec<String> = ids.filter(|id| common(id)).collect();
+                if *first.get_or_insert_with(|| order.clone()) != order {
+                    self.break_with("two show their messages in different orders");
+                }
+            }
+        }
+    }
+
+    /// Where somebody lies, what the honest wrote is shown as they wrote it, to themselves at least,
+    /// and nothing else in their name.
+    fn judge_among_lies(&mut self, device: usize, chat: &str, told: &BTreeMap<String, Told>) {
+        if self.is_hostile(device) {
+            return;
+        }
+        let who = words::name(device);
+        let log = self.log(device, chat);
+        let shown: BTreeSet<&String> = log.iter().map(|message| &message.id).collect();
+        let own = |told: &Told| told.author == device && !told.hidden.contains(&device);
+        if let Some((lost, _)) = told.iter().find(|(id, told)| own(told) && !shown.contains(id)) {
+            self.break_with(format!("{who} does not show {lost}, which was promised"));
+        }
+        for message in &log {
+            let author = self.devices.iter().position(|device| device.user == message.author);
+            let honest = author.is_some_and(|author| !self.is_hostile(author));
+            match told.get(&message.id) {
+                Some(told) if honest && message.author != self.devices[told.author].user => {
+                    self.break_with(format!("{who}: {message:?} is shown as another's"));
+                }
+                None if honest => {
+                    self.break_with(format!("{who} shows {message:?}, which nobody sent"));
+                }
+                _ => {}
             }
         }
     }

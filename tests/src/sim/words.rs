@@ -9,7 +9,9 @@ use super::trace::brief;
 
 /// What a device and its user are called.
 pub(super) fn name(device: usize) -> &'static str {
-    ["Ana", "Ben", "Cleo", "Dan"][device]
+    const NAMES: [&str; 12] =
+        ["Ana", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gio", "Hana", "Ida", "Jon", "Kim", "Lea"];
+    NAMES[device]
 }
 
 /// Where a device listens.

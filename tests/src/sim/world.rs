@@ -1,7 +1,7 @@
 //! The world: virtual time and the agenda of what happens when.
 //!
 //! What happens to whom is done in [`device`](super::device), [`streams`](super::streams),
-//! [`relays`](super::relays) and [`script`](super::script). The law: things happen in the order of
+//! [`relays`](super::relays), [`script`](super::script) and [`faults`](super::faults). The law: things happen in the order of
 //! their time, and at one time in the order they were put down.
 
 use std::{
@@ -17,6 +17,7 @@ use super::{
     Counts, Failure, Plan, Report,
     chance::{self, Chance},
     device::Device,
+    faults::BrokenWays,
     model::Model,
     relays::{Host, Session},
     script::Step,
@@ -86,8 +87,8 @@ pub(super) struct World {
     pub(super) sessions: BTreeMap<u64, Session>,
     /// Which device knows of which other that it listens to what.
     pub(super) hears_of: BTreeSet<(usize, usize, Topic)>,
-    /// Devices that can not reach each other now.
-    pub(super) apart: BTreeSet<(usize, usize)>,
+    /// What can not reach what now.
+    pub(super) broken_ways: BrokenWays,
     /// Frames seen on the wire, to be replayed.
     pub(super) seen: Replay,
     pub(super) model: Model,
@@ -113,7 +114,7 @@ impl World {
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             hears_of: BTreeSet::new(),
-            apart: BTreeSet::new(),
+            broken_ways: BrokenWays::default(),
             seen: Replay::default(),
             model: Model::default(),
             trace: Trace::new(trace, STARTED_MS),
@@ -129,7 +130,7 @@ impl World {
         for relay in 0..world.plan.relays {
             world.add_relay(relay);
         }
-        for device in 0..world.plan.devices {
+        for device in 0..world.plan.owners.len() {
             world.add_device(device);
         }
         world.write_script();
@@ -180,6 +181,9 @@ impl World {
 
     fn finish(mut self) -> Result<Report, Box<Failure>> {
         for device in 0..self.devices.len() {
+            if let Err(what) = self.devices[device].disk.check() {
+                self.break_with(format!("{}'s disk: {what}", super::words::name(device)));
+            }
             let rows = self.devices[device].rows();
             self.note("rows", &rows, || format!("{} ends", super::words::name(device)));
         }
@@ -187,7 +191,9 @@ impl World {
             let trace = self.trace.into_lines();
             return Err(Box::new(Failure { seed: self.seed, what, trace }));
         }
-        Ok(Report { seed: self.seed, hash: self.trace.hash(), counts: self.counts })
+        let hash = self.trace.hash();
+        let trace = self.trace.into_lines();
+        Ok(Report { seed: self.seed, hash, counts: self.counts, trace })
     }
 
     fn happen(&mut self, happening: Happening) {

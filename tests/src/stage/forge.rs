@@ -1,14 +1,16 @@
-//! What a hostile device on the stage says with its real keys, besides what its core says.
+//! What a hostile device says with its real keys, besides what its core says: on the stage, and in the
+//! simulator.
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
     entry::{HeadSignature, SignedEntry},
     have::Have,
-    id::{ConversationId, EntryId, LogId, LogKind, Place},
+    id::{ConversationId, EntryId, LogId, LogKind, NodeId, Place},
     segment,
 };
 use kith_node::{
     core::{
+        self,
         channels::{InForce, in_force},
         envelope::{Inner, Routing},
         frame::Frame,
@@ -21,9 +23,11 @@ use kith_node::{
         Signed,
         record::{DeviceRecord, SignedDeviceRecord},
     },
-    kv::{MemoryKv, Table},
+    kv::{Kv, MemoryKv, Overlay, Table},
     mls::{Me, Mls},
 };
+
+use rand_chacha::ChaCha20Rng;
 
 use super::Stage;
 
@@ -59,6 +63,40 @@ pub fn entry(
     postcard::from_bytes(&bytes).expect("the parts of an entry are an entry")
 }
 
+/// A frame with something sealed for a conversation.
+pub fn frame(channel: &InForce, rng: &mut ChaCha20Rng, inner: &Inner) -> Vec<u8> {
+    Frame::Envelope(Routing::new(channel.routing.expose()).seal(rng, inner)).encode()
+}
+
+/// A letter with entries of any devices. Sealing it changes the store.
+pub fn letter(
+    kv: &mut dyn Kv,
+    rng: &mut ChaCha20Rng,
+    me: &core::me::Me,
+    channel: &InForce,
+    entries: Vec<SignedEntry>,
+) -> Inner {
+    let carried = entries.into_iter().map(|entry| Carried { entry, body: None }).collect();
+    let plain = Letter::Entries(carried).encode();
+    let key = me.secrets.signing_key();
+    let me = Me { user: me.user, key: &key };
+    let sealed = Mls::new(kv, rng).seal(&me, &channel.node, &plain);
+    Inner::Letter { node: channel.node, message: sealed.expect("a member can seal") }
+}
+
+/// A receipt that claims anything.
+pub fn receipt(
+    me: &core::me::Me,
+    (conversation, node): (ConversationId, NodeId),
+    sequence: u64,
+    haves: Vec<(LogId, Have)>,
+    reads: Vec<(LogId, u64)>,
+) -> Inner {
+    let receipt = Receipt { conversation, device: me.device, sequence, haves, reads, node };
+    let signed = Signed::sign(receipt, &me.secrets.signing_key()).expect("it is within limits");
+    Inner::Receipt(signed.signed().encode())
+}
+
 impl Stage {
     /// A log of a device.
     pub fn log_of(&self, device: usize, kind: LogKind) -> LogId {
@@ -76,27 +114,21 @@ impl Stage {
 
     /// One device says something to another over their stream.
     pub fn say(&mut self, from: usize, to: usize, inner: &Inner) {
-        let routing = Routing::new(self.channel(from, to).routing.expose());
-        let envelope = routing.seal(&mut self.devices[from].rng, inner);
+        let channel = self.channel(from, to);
+        let bytes = frame(&channel, &mut self.devices[from].rng, inner);
         let peer = self.devices[from].transport;
-        let bytes = Frame::Envelope(envelope).encode();
         self.queue(to, Input::PeerFrame { peer, bytes });
     }
 
     /// A letter of one device to another, with entries of any devices.
     pub fn letter(&mut self, from: usize, to: usize, entries: Vec<SignedEntry>) {
         let channel = self.channel(from, to);
-        let carried = entries.into_iter().map(|entry| Carried { entry, body: None }).collect();
-        let plain = Letter::Entries(carried).encode();
-        let (user, key) = {
-            let me = self.devices[from].core.me();
-            (me.user, me.secrets.signing_key())
-        };
-        let sealed = self.devices[from].change(|kv, rng| {
-            Mls::new(kv, rng).seal(&Me { user, key: &key }, &channel.node, &plain)
-        });
-        let message = sealed.expect("a member can seal");
-        self.say(from, to, &Inner::Letter { node: channel.node, message });
+        let device = &mut self.devices[from];
+        let mut rows = Overlay::new(&device.kv);
+        let inner = letter(&mut rows, &mut device.rng, device.core.me(), &channel, entries);
+        let changes = rows.into_changes();
+        device.kv.apply(changes);
+        self.say(from, to, &inner);
     }
 
     /// A receipt of one device to another that claims anything.
@@ -108,11 +140,10 @@ impl Stage {
         haves: Vec<(LogId, Have)>,
         reads: Vec<(LogId, u64)>,
     ) {
-        let InForce { conversation, node, .. } = self.channel(from, to);
-        let me = self.devices[from].core.me();
-        let receipt = Receipt { conversation, device: me.device, sequence, haves, reads, node };
-        let signed = Signed::sign(receipt, &me.secrets.signing_key()).expect("it is within limits");
-        self.say(from, to, &Inner::Receipt(signed.signed().encode()));
+        let channel = self.channel(from, to);
+        let said = (channel.conversation, channel.node);
+        let inner = receipt(self.devices[from].core.me(), said, sequence, haves, reads);
+        self.say(from, to, &inner);
     }
 
     /// The record of a device that another one knows.

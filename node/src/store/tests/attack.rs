@@ -7,14 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redb::{ReadableDatabase, ReadableTable};
 
-use super::{
-    super::{
-        Store,
-        erasure::open_slot,
-        seal::{KEY_BYTES, Sealer},
-        tree::{Key, TOP_ROW, TREE_NAME, keys_in},
-    },
-    disk::Sim,
+use super::super::{
+    Store,
+    disk::SimDisk,
+    erasure::open_slot,
+    seal::{KEY_BYTES, Sealer},
+    tree::{Key, TOP_ROW, TREE_NAME, keys_in},
 };
 use crate::kv::Table;
 
@@ -143,7 +141,7 @@ impl Recorded {
 pub(super) fn attack(
     recorded: &Recorded,
     store: &Store,
-    disk: &Sim,
+    disk: &SimDisk,
     tries: Tries<'_>,
 ) -> Vec<(Place, Vec<u8>)> {
     let erasure = disk.erasure.lock().now.clone();

@@ -21,8 +21,8 @@ fn removal(rows: &[u32]) -> Changes {
 }
 
 /// A store with bodies and a value that was replaced often.
-fn filled(disk: &Sim, recorded: &mut Recorded) -> Store {
-    let store = disk.create();
+fn filled(disk: &SimDisk, recorded: &mut Recorded) -> Store {
+    let store = create(disk);
     for rows in (0..LIVE).collect::<Vec<_>>().chunks(25) {
         let mut changes = Changes::new();
         for row in rows {
@@ -60,7 +60,7 @@ fn check_gone(opened: &[(Place, Vec<u8>)], seed: &str) {
 
 #[test]
 fn what_was_deleted_or_replaced_does_not_open() {
-    let disk = Sim::default();
+    let disk = SimDisk::default();
     let mut recorded = Recorded::default();
     let store = filled(&disk, &mut recorded);
     store.erase_all().unwrap();
@@ -88,9 +88,9 @@ fn what_was_deleted_or_replaced_does_not_open() {
 
 #[test]
 fn what_was_only_replaced_does_not_open_either() {
-    let disk = Sim::default();
+    let disk = SimDisk::default();
     let mut recorded = Recorded::default();
-    let store = disk.create();
+    let store = create(&disk);
     store.write(put(Table::Mls, b"ratchet", b"old secret")).unwrap();
     store.erase_all().unwrap();
     recorded.note(&store);
@@ -108,7 +108,7 @@ fn what_was_only_replaced_does_not_open_either() {
 fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
     // How many writes and syncs deleting, erasing and closing take.
     let whole = {
-        let disk = Sim::default();
+        let disk = SimDisk::default();
         let store = filled(&disk, &mut Recorded::default());
         let start = disk.steps();
         store.write(removal(GONE)).unwrap();
@@ -121,7 +121,7 @@ fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
     for cut in 0..=whole + 2 {
         for killed in [false, true] {
             let seed = format!("cut after {cut} of {whole}, killed: {killed}");
-            let disk = Sim::default();
+            let disk = SimDisk::default();
             let mut recorded = Recorded::default();
             let store = filled(&disk, &mut recorded);
             disk.cut_after(cut);
@@ -132,12 +132,12 @@ fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
                 // The next start sees what was written and not synced; then the power fails too.
                 disk.restart();
                 disk.cut_after(rng.next_u32() % (whole + 2));
-                if let Ok(store) = disk.open() {
+                if let Ok(store) = disk.open(&key()) {
                     let _ = store.erase_all();
                 }
             }
             disk.crash(&mut rng);
-            let store = disk.open().unwrap_or_else(|error| panic!("{seed}: {error}"));
+            let store = disk.open(&key()).unwrap_or_else(|error| panic!("{seed}: {error}"));
             recorded.note(&store);
             if !deleted {
                 // The deletion itself may have been lost. Then everything is there.
@@ -156,14 +156,14 @@ fn wherever_erasing_is_cut_nothing_live_is_lost_and_nothing_erased_returns() {
             check_gone(&attack(&recorded, &store, &disk, Tries::OwnPlace), &seed);
             // And once more, over a start.
             drop(store);
-            check_live(&disk.open().unwrap(), &seed);
+            check_live(&disk.open(&key()).unwrap(), &seed);
         }
     }
 }
 
 #[test]
 fn a_full_disk_delays_erasing_and_harms_nothing() {
-    let disk = Sim::default();
+    let disk = SimDisk::default();
     let mut recorded = Recorded::default();
     let store = filled(&disk, &mut recorded);
     store.write(removal(GONE)).unwrap();
@@ -183,7 +183,7 @@ fn a_full_disk_delays_erasing_and_harms_nothing() {
 
 #[test]
 fn a_snapshot_reads_on_while_its_keys_change() {
-    let disk = Sim::default();
+    let disk = SimDisk::default();
     let store = filled(&disk, &mut Recorded::default());
     let before = store.snapshot().unwrap();
     store.write(removal(GONE)).unwrap();
@@ -197,8 +197,8 @@ fn a_snapshot_reads_on_while_its_keys_change() {
 
 #[test]
 fn a_damaged_value_is_replaced_and_removed_without_touching_another() {
-    let disk = Sim::default();
-    let store = disk.create();
+    let disk = SimDisk::default();
+    let store = create(&disk);
     store.write(put(Table::Bodies, b"1", b"one")).unwrap();
     store.write(put(Table::Bodies, b"2", b"two")).unwrap();
     for remove in [false, true] {

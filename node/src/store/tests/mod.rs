@@ -1,7 +1,6 @@
 //! The store against disks that are full, torn by crashes, damaged or locked.
 
 mod attack;
-mod disk;
 mod erasure;
 mod story;
 
@@ -11,12 +10,15 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use self::disk::Sim;
-use super::*;
+use super::{disk::SimDisk, *};
 use crate::kv::{Kv, KvRead, MemoryKv, Table};
 
 fn key() -> ProfileKey {
     ProfileKey::from_bytes([7; KEY_BYTES])
+}
+
+fn create(disk: &SimDisk) -> Store {
+    disk.create(&key(), [3; SALT_BYTES], Changes::new()).unwrap()
 }
 
 fn put(table: Table, key: &[u8], value: &[u8]) -> Changes {
@@ -32,8 +34,8 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
     let mut torn = 0;
     for seed in 0..60 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let disk = Sim::default();
-        let mut store = disk.create();
+        let disk = SimDisk::default();
+        let mut store = create(&disk);
         let mut rows = 0u32;
         for _ in 0..4 {
             for _ in 0..rng.next_u32() % 4 + 1 {
@@ -54,7 +56,7 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
             drop(store);
             torn += usize::from(!disk.store.lock().pending.is_empty());
             disk.crash(&mut rng);
-            store = disk.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            store = disk.open(&key()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             let now = store.snapshot().unwrap();
             for row in 0..rows {
                 let found = now.get(Table::Entries, &row.to_be_bytes()).unwrap();
@@ -73,8 +75,8 @@ fn sixty_torn_crashes_lose_nothing_that_was_committed() {
 #[test]
 fn a_full_disk_harms_nothing_and_is_survived() {
     for spare_pages in [0, 1, 3, 8, 21] {
-        let disk = Sim::default();
-        let store = disk.create();
+        let disk = SimDisk::default();
+        let store = create(&disk);
         store.write(put(Table::Entries, b"before", b"here")).unwrap();
         {
             let mut disk = disk.store.lock();
@@ -91,7 +93,7 @@ fn a_full_disk_harms_nothing_and_is_survived() {
         disk.store.lock().pages_max = None;
         store.write(big).unwrap();
         drop(store);
-        let store = disk.open().unwrap();
+        let store = disk.open(&key()).unwrap();
         let now = store.snapshot().unwrap();
         assert_eq!(now.get(Table::Entries, b"before").unwrap(), Some(b"here".to_vec()));
         assert_eq!(now.get(Table::Bodies, b"big").unwrap().map(|value| value.len()), Some(200_000));
@@ -100,8 +102,8 @@ fn a_full_disk_harms_nothing_and_is_survived() {
 
 #[test]
 fn a_transaction_sees_its_own_changes_and_leaves_nothing_if_dropped() {
-    let disk = Sim::default();
-    let store = disk.create();
+    let disk = SimDisk::default();
+    let store = create(&disk);
     let before = store.snapshot().unwrap();
     let mut txn = store.begin().unwrap();
     txn.put(Table::Outbox, b"1", b"one").unwrap();
@@ -254,8 +256,8 @@ proptest! {
         reverse in any::<bool>(),
     ) {
         const TABLES: [Table; 4] = [Table::Meta, Table::Index, Table::Bodies, Table::Timeline];
-        let disk = Sim::default();
-        let store = disk.create();
+        let disk = SimDisk::default();
+        let store = create(&disk);
         let mut memory = MemoryKv::default();
         for batch in batches {
             let changes: Changes = batch
@@ -266,7 +268,7 @@ proptest! {
             store.write(changes).unwrap();
         }
         drop(store);
-        let store = disk.open().unwrap();
+        let store = disk.open(&key()).unwrap();
         let now = store.snapshot().unwrap();
         for table in [Table::Bodies, Table::Timeline, Table::Waiting] {
             prop_assert_eq!(

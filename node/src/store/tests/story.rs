@@ -37,7 +37,7 @@ const RELAY_AT: &str = "/ip4/127.0.0.1/tcp/4540";
 struct Party {
     core: Core,
     store: Store,
-    disk: Sim,
+    disk: SimDisk,
     recorded: Recorded,
     rng: ChaCha20Rng,
     replies: Vec<Value>,
@@ -49,8 +49,8 @@ impl Party {
         let empty = MemoryKv::default();
         let mut rows = Overlay::new(&empty);
         Me::create(&mut rows, &mut rng, START_MS, name).unwrap();
-        let disk = Sim::default();
-        let store = disk.create();
+        let disk = SimDisk::default();
+        let store = create(&disk);
         store.write(rows.into_changes()).unwrap();
         let core = Core::open(&store.snapshot().unwrap()).unwrap().unwrap();
         let mut recorded = Recorded::default();

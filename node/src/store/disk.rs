@@ -1,22 +1,23 @@
-//! Disks in memory that can be full, and that lose or tear what was not synced.
+//! Disks in memory that can be full, and that lose or tear what was not synced: for tests and the
+//! simulator.
+//!
+//! What is not here: any rule of the store. The law: what was synced survives, of what was not any part
+//! may, and which part is drawn from the caller's seed.
 
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
-use super::{
-    super::{Changes, Opener, Store, StoreError, builder, initialise},
-    key,
-};
+use super::{Changes, Opener, ProfileKey, SALT_BYTES, Store, StoreError, builder, initialise};
 
 /// The two files of a store, on one machine.
 #[derive(Debug, Clone)]
-pub(super) struct Sim {
+pub struct SimDisk {
     pub(super) store: Shared,
     pub(super) erasure: Shared,
     power: Arc<Mutex<Power>>,
@@ -29,7 +30,7 @@ struct Power {
     used: u32,
 }
 
-impl Default for Sim {
+impl Default for SimDisk {
     fn default() -> Self {
         let power = Arc::new(Mutex::new(Power::default()));
         let disk = |tear_bytes| {
@@ -41,39 +42,57 @@ impl Default for Sim {
     }
 }
 
-impl Sim {
+impl SimDisk {
     /// The power fails after so many writes and syncs.
-    pub(super) fn cut_after(&self, steps: u32) {
-        self.power.lock().unwrap().left = Some(steps);
+    pub fn cut_after(&self, steps: u32) {
+        self.power().left = Some(steps);
     }
 
     /// How many writes and syncs there were.
-    pub(super) fn steps(&self) -> u32 {
-        self.power.lock().unwrap().used
+    pub fn steps(&self) -> u32 {
+        self.power().used
     }
 
     /// The power failed: any part of what was not synced is on the disks.
-    pub(super) fn crash(&self, rng: &mut ChaCha20Rng) {
+    pub fn crash(&self, rng: &mut ChaCha20Rng) {
         self.store.lock().crash(rng);
         self.erasure.lock().crash(rng);
         self.restart();
     }
 
     /// Only the process was killed: whatever it wrote is there, but not synced.
-    pub(super) fn restart(&self) {
-        self.power.lock().unwrap().left = None;
+    pub fn restart(&self) {
+        self.power().left = None;
     }
 
-    pub(super) fn create(&self) -> Store {
+    /// No more room than is used now, or as much as anybody wants.
+    pub fn fill(&self, full: bool) {
+        let mut disk = self.store.lock();
+        disk.pages_max = full.then_some(disk.pages.len());
+    }
+
+    /// Makes a store on empty disks. The salt decides where rows of hashed tables lie, and with it
+    /// how many pages a commit writes.
+    pub fn create(
+        &self,
+        key: &ProfileKey,
+        salt: [u8; SALT_BYTES],
+        initial: Changes,
+    ) -> Result<Store, StoreError> {
         let opener = self.opener();
-        let database = opener().unwrap();
+        let database = super::guarded(&opener).map_err(super::opening)?;
         let erasure = Box::new(self.erasure.clone());
-        let (sealer, erasure) = initialise(&database, &key(), erasure, Changes::new()).unwrap();
-        Store::assemble(opener, database, erasure, sealer)
+        let (sealer, erasure) = initialise(&database, key, salt, erasure, initial)?;
+        Ok(Store::assemble(opener, database, erasure, sealer))
     }
 
-    pub(super) fn open(&self) -> Result<Store, StoreError> {
-        Store::open_with(self.opener(), &key(), || Ok(Box::new(self.erasure.clone())))
+    /// Opens the store that lies on them.
+    pub fn open(&self, key: &ProfileKey) -> Result<Store, StoreError> {
+        Store::open_with(self.opener(), key, || Ok(Box::new(self.erasure.clone())))
+    }
+
+    fn power(&self) -> MutexGuard<'_, Power> {
+        lock(&self.power)
     }
 
     fn opener(&self) -> Opener {
@@ -112,7 +131,7 @@ pub(super) struct Shared(Arc<Mutex<Disk>>);
 
 impl Disk {
     fn work(&mut self) -> io::Result<()> {
-        let mut power = self.power.lock().unwrap();
+        let mut power = lock(&self.power);
         power.used += 1;
         match &mut power.left {
             Some(0) => Err(io::Error::other("no power")),
@@ -146,10 +165,7 @@ impl Disk {
                     for (index, sector) in bytes.chunks(self.tear_bytes).enumerate() {
                         if rng.next_u32().is_multiple_of(2) {
                             let at = offset as usize + index * self.tear_bytes;
-                            if self.synced.len() < at + sector.len() {
-                                self.synced.resize(at + sector.len(), 0);
-                            }
-                            self.synced[at..at + sector.len()].copy_from_slice(sector);
+                            put(&mut self.synced, at, sector);
                         }
                     }
                 }
@@ -183,8 +199,12 @@ impl redb::StorageBackend for Shared {
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.lock();
         disk.work()?;
-        disk.synced = disk.now.clone();
-        disk.pending.clear();
+        for write in std::mem::take(&mut disk.pending) {
+            match write {
+                Write::Length(length) => disk.synced.resize(length as usize, 0),
+                Write::Bytes(offset, bytes) => put(&mut disk.synced, offset as usize, &bytes),
+            }
+        }
         Ok(())
     }
 
@@ -205,6 +225,19 @@ impl redb::StorageBackend for Shared {
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap()
+        lock(&self.0)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes into a file, which grows if it must.
+fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[at..end].copy_from_slice(bytes);
 }

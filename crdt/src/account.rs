@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     canonical::{self, DecodeError},
     id::{DeviceId, UserId},
-    limits::{ACCOUNT_NAME_BYTES_MAX, ACCOUNT_OP_BYTES_MAX},
+    limits::{ACCOUNT_COUNT_MAX, ACCOUNT_NAME_BYTES_MAX, ACCOUNT_OP_BYTES_MAX},
 };
 
 /// One write to one register.
@@ -109,7 +109,14 @@ impl AccountOp {
             }
             AccountValue::Device { name, .. } => fits(name),
         };
-        if all_fit { Ok(()) } else { Err(DecodeError::Limit("a name in the account")) }
+        if !all_fit {
+            return Err(DecodeError::Limit("a name in the account"));
+        }
+        // Nobody can count to the end, where no further write would hold.
+        if self.count > ACCOUNT_COUNT_MAX {
+            return Err(DecodeError::Limit("the count of a write to the account"));
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,9 @@ pub const BODY_PAD_STEP_BYTES: usize = 1024;
 /// One write to an account register, encoded: with the other fields it fits a header.
 pub const ACCOUNT_OP_BYTES_MAX: usize = 512;
 
+/// The count of a write to an account.
+pub const ACCOUNT_COUNT_MAX: u64 = (1 << 48) - 1;
+
 /// A name in an account, UTF-8.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 64;
 

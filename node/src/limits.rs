@@ -68,9 +68,9 @@ pub const GOVERNANCE_SHARED_MAX: usize = crate::identity::limits::HANDSHAKE_ENTR
 /// Relays of one contact, over all its devices, that are used.
 pub const RELAYS_PER_CONTACT_MAX: usize = 16;
 /// Bytes of a signed receipt; sealed it still fits a relay's slot.
-pub const RECEIPT_BYTES_MAX: usize = 1536;
+pub const RECEIPT_BYTES_MAX: usize = 7 * 1024;
 /// Logs a receipt may name.
-pub const RECEIPT_LOGS_MAX: usize = 64;
+pub const RECEIPT_LOGS_MAX: usize = 256;
 /// Entries in the answer to one question of reconciliation.
 pub const RANGE_ENTRIES_MAX: usize = 1024;
 /// A range ends at the first signed entry beyond this.
@@ -85,6 +85,13 @@ pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub const WANTS_PER_PEER_MAX: usize = 2;
 /// How long a peer may take for the next part of an answer.
 pub const WANT_PATIENCE_MS: u64 = 60 * 1000;
+
+/// How long a device waits for one that should commit before it and is connected.
+pub const COMMIT_PATIENCE_CONNECTED_MS: u64 = 10 * 1000;
+/// The same for one that is not connected.
+pub const COMMIT_PATIENCE_AWAY_MS: u64 = 3 * 1000;
+/// However many should commit before it.
+pub const COMMIT_PATIENCE_MS_MAX: u64 = 120 * 1000;
 
 // ---- the MLS tree -----------------------------------------------------------------------------
 

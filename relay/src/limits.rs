@@ -20,7 +20,7 @@ pub const PAGE_ITEMS_MAX: usize = 256;
 /// The payload bytes after which an answer to a fetch, or a push, takes no further item.
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// The largest value of a slot.
-pub const SLOT_BYTES_MAX: usize = 2 * 1024;
+pub const SLOT_BYTES_MAX: usize = 8 * 1024;
 /// The most slots of one answer, and of one push.
 pub const PAGE_SLOTS_MAX: usize = 128;
 /// The most items a subscription may have pushed and not yet acknowledged.

@@ -8,7 +8,7 @@ use std::process::Command;
 use kith_tests::sim::{Campaign, Failure, campaign, run};
 
 /// Seeds of every run of the suite. The same ones: a change that breaks a promise fails for everybody.
-const SEEDS: u64 = 800;
+const SEEDS: u64 = 400;
 /// Seeds run in two processes. Some have real stores.
 const SEEDS_TWICE: std::ops::Range<u64> = 1..9;
 /// Lines of the trace shown with a failure.

@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) op: GovOp,
     /// For an added device whose chain is valid: how senior it is.
     seniority: Option<Seniority>,
+    /// For an added device: who certified it, and who those, up to the root.
+    certifiers: Vec<DeviceId>,
     /// For a revocation: the root's own record in it is valid, and of this user.
     by_root: Option<UserId>,
 }
@@ -46,10 +48,13 @@ struct Seniority {
 
 impl Node {
     pub(super) fn new(id: EntryId, place: Place, heads: Vec<EntryId>, op: GovOp) -> Self {
-        let mut node = Self { id, place, heads, op, seniority: None, by_root: None };
+        let mut node =
+            Self { id, place, heads, op, seniority: None, certifiers: Vec::new(), by_root: None };
         match &node.op {
             GovOp::AddDevice(add) => {
                 let chain = verify_chain(&add.user, &add.device, &add.chain).ok();
+                let above = chain.iter().flatten().map(|link| link.record().device);
+                node.certifiers = above.filter(|device| *device != add.device).collect();
                 node.seniority = chain.and_then(|chain| {
                     let last = chain.last()?;
                     let issued_ms = last.record().issued_ms;
@@ -239,6 +244,7 @@ impl Judgement {
             GovOp::AddDevice(add) if add.device == node.author() => {
                 self.membership(&add.user, &node.place, before, counts).is_ok()
                     && self.unremoved(&node.place, &node.id, &add.user, before).is_ok()
+                    && self.vouched(at, node)
             }
             // An owner brings in the devices of those it adds: they can read as soon as they come.
             GovOp::AddDevice(add) => {
@@ -362,6 +368,14 @@ impl Judgement {
             }
         }
         Ok(())
+    }
+
+    /// Whether a device that adds itself was certified by devices that still belong, or belonged to
+    /// the knowledge of whoever revoked them. Else whoever has the key of a revoked device could make
+    /// more of them. Another device of the user, or an owner, may add it all the same.
+    fn vouched(&self, at: usize, node: &Node) -> bool {
+        let against = |r: &&Removal| matches!(r.target, Target::Device(device) if node.certifiers.contains(&device));
+        self.removals.iter().filter(against).all(|r| self.before[r.at].contains(at))
     }
 
     fn is_group(&self) -> bool {

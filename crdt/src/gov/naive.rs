@@ -3,6 +3,7 @@
 //! Only for tests: `judge.rs` must give the same answers.
 
 use super::{tests::Op, *};
+use crate::devices::verify_chain;
 
 /// What governance says, by recursion over sets, straight from the rules.
 pub(super) struct Naive<'a> {
@@ -92,7 +93,9 @@ impl<'a> Naive<'a> {
         match op {
             GovOp::Genesis(genesis) => self.genesis.as_ref() == Some(genesis),
             GovOp::AddDevice(add) if add.device == place.log.device => {
-                self.member(&add.user, place, &past) && self.kept(place, id, &add.user, &past)
+                self.member(&add.user, place, &past)
+                    && self.kept(place, id, &add.user, &past)
+                    && self.certifiers_stay(id, add)
             }
             GovOp::AddDevice(add) => {
                 speaks_for().is_some_and(|user| user == add.user || self.owner(&user))
@@ -103,6 +106,19 @@ impl<'a> Naive<'a> {
             }
             GovOp::Unknown { .. } => speaks_for().is_some(),
         }
+    }
+
+    /// Nobody who certified a device that adds itself was revoked by somebody who did not know it.
+    fn certifiers_stay(&self, id: &EntryId, add: &AddDevice) -> bool {
+        let chain = verify_chain(&add.user, &add.device, &add.chain).unwrap_or_default();
+        let mut above = chain.iter().map(|link| link.record().device);
+        above.all(|device| {
+            let revoked = self.removals.iter().filter(|removal| {
+                matches!(&self.ops[*removal].3, GovOp::RevokeDevice(op) if op.device == device)
+            });
+            device == add.device
+                || revoked.into_iter().all(|removal| self.past(&self.ops[removal].2).contains(id))
+        })
     }
 
     pub(super) fn speaks_for(

@@ -489,3 +489,26 @@ proptest! {
         }
     }
 }
+
+/// Whoever has the key of a revoked device can sign certificates with it. A device it certifies does
+/// not belong, whether that names the revocation or pretends not to know it.
+#[test]
+// Today: a chain of certificates is verified without looking at who in it was revoked.
+fn whom_a_revoked_device_certifies_does_not_belong() {
+    for heads in [&[2, 4][..], &[7][..]] {
+        let mut governance = Governance::new(ConversationId::direct(&user(10), &user(20)));
+        let ops = vec![
+            op(1, gov(11, 1), &[], genesis()),
+            op(2, gov(11, 2), &[1], add(11)),
+            op(3, gov(21, 1), &[], genesis()),
+            op(4, gov(21, 2), &[3], add(21)),
+            op(6, gov(13, 1), &[2, 4], add(13)),
+            op(7, gov(13, 2), &[6], revoke(11, vec![cut(gov(11, 2), 2)], true)),
+            // Device 12 was certified by device 11, and nobody heard of it before.
+            op(8, gov(12, 1), heads, add(12)),
+        ];
+        governance.extend(ops).unwrap();
+        assert!(!governance.live_devices().contains_key(&device(11)));
+        assert!(!governance.live_devices().contains_key(&device(12)), "heads {heads:?}");
+    }
+}

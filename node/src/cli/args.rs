@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::subcommands::{DeviceCommand, GroupCommand};
+use super::subcommands::{DeviceCommand, GroupCommand, RelayCommand};
 use crate::{api::types::State, profile::KeySource};
 
 /// A peer-to-peer messenger: this device, at the command line.
@@ -526,32 +526,6 @@ pub struct EventsArgs {
     /// The cursor of the last event already seen
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<u64>,
-}
-
-/// `relay …`
-#[derive(Debug, Subcommand)]
-pub enum RelayCommand {
-    /// Add a relay
-    #[command(
-        after_help = "Example:\n  kith relay add /dns4/relay.example.org/tcp/4001/p2p/12D3Koo…"
-    )]
-    Add {
-        /// Its address with /p2p/ID
-        #[arg(value_name = "MULTIADDR")]
-        address: String,
-
-        /// Do not ask it first
-        #[arg(long)]
-        no_check: bool,
-    },
-    /// List relays and how they stand
-    Ls,
-    /// Give a relay up
-    Remove {
-        /// Its address, or the beginning of its peer id
-        #[arg(value_name = "RELAY")]
-        relay: String,
-    },
 }
 
 /// `verify`

@@ -8,14 +8,11 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::{
-    args::{
-        AcceptArgs, Command, Global, LogArgs, RelayCommand, SendArgs, TextArgs, VerifyArgs,
-        WaitArgs,
-    },
+    args::{AcceptArgs, Command, Global, LogArgs, SendArgs, TextArgs, VerifyArgs, WaitArgs},
     backend::{Device, reach, reach_running},
     device, human,
     output::{Output, Stop},
-    subcommands::GroupCommand,
+    subcommands::{GroupCommand, RelayCommand},
     wait,
 };
 use crate::api::{

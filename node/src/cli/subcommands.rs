@@ -1,4 +1,4 @@
-//! Commands within commands: `device …` and `group …`.
+//! Commands within commands: `device …`, `group …` and `relay …`.
 
 use clap::{Args, Subcommand};
 
@@ -93,4 +93,30 @@ Example:
     },
     /// List groups
     Ls,
+}
+
+/// `relay …`
+#[derive(Debug, Subcommand)]
+pub enum RelayCommand {
+    /// Add a relay
+    #[command(
+        after_help = "Example:\n  kith relay add /dns4/relay.example.org/tcp/4001/p2p/12D3Koo…"
+    )]
+    Add {
+        /// Its address with /p2p/ID
+        #[arg(value_name = "MULTIADDR")]
+        address: String,
+
+        /// Do not ask it first
+        #[arg(long)]
+        no_check: bool,
+    },
+    /// List relays and how they stand
+    Ls,
+    /// Give a relay up
+    Remove {
+        /// Its address, or the beginning of its peer id
+        #[arg(value_name = "RELAY")]
+        relay: String,
+    },
 }

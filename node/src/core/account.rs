@@ -83,7 +83,7 @@ fn content(row: &ContactRow) -> AccountContact {
 
 fn write(ctx: &mut Ctx<'_>, value: AccountValue) -> Result<(), CoreError> {
     let Some(note) = siblings::note(ctx.kv, ctx.me)? else { return Ok(()) };
-    let op = AccountOp { count: seen(ctx.kv)? + 1, value };
+    let op = AccountOp { count: seen(ctx.kv)?.saturating_add(1), value };
     chat::append(ctx, note, Draft::Account(op.encode())).map(|_| ())
 }
 

@@ -8,7 +8,12 @@
 //! device's home relays, until its first receipt shows that it came. The law: an introduction is
 //! followed only if a contact or another device of ours signed it.
 
-use kith_crdt::id::{ConversationId, DeviceId, LogKind};
+use kith_crdt::{
+    entry::SignedEntry,
+    gov::{ConversationKind, GovOp},
+    header::Op,
+    id::{DeviceId, LogKind},
+};
 use kith_relay::protocol::{DeleteToken, DepositItem, DepositKey};
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +22,13 @@ use super::{
     channels::Kind,
     frame::Frame,
     history::{ConvNo, History},
+    inbox,
     io::{Effect, PeerKey},
     live::Timer,
     outbox, parcels, people, receipts, record,
     relays::{self, Ask},
     rows::{self, DeviceRow, PeerNo, RelayNo},
+    siblings,
 };
 use crate::{
     api::error::ApiError,
@@ -30,7 +37,9 @@ use crate::{
         Signed,
         device::deposit_key,
         introduction::{INTRODUCTION_INFO, Introduction, inbox_tag},
-        limits::{INTRODUCTION_ENTRIES_MAX, INTRODUCTION_RECORDS_MAX},
+        limits::{
+            INTRODUCTION_ENTRIES_MAX, INTRODUCTION_RECORDS_BYTES_MAX, INTRODUCTION_RECORDS_MAX,
+        },
     },
     kv::{KvError, KvRead, Table},
     limits,
@@ -78,6 +87,15 @@ pub(crate) fn due(
     }
     ctx.live.wake_at(Timer::Parcels, ctx.now_ms);
     Ok(())
+}
+
+/// A device belongs no more: it is not to be introduced any longer.
+pub(crate) fn over(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    device: PeerNo,
+) -> Result<(), CoreError> {
+    Ok(ctx.kv.delete(Table::Invites, &key(conversation, device))?)
 }
 
 /// A device showed that it is there.
@@ -174,11 +192,15 @@ fn seal(
     };
     let id = channels::conversation_id(ctx.kv, conversation)?;
     let mut records = vec![record::own(ctx)?.signed().clone()];
+    let mut bytes = 0;
     for (number, other, _) in channels::devices(ctx, conversation)? {
         if other != device.device
             && records.len() < INTRODUCTION_RECORDS_MAX
             && let Some(row) = people::device(ctx.kv, number)?
+            && bytes + row.record.len() <= INTRODUCTION_RECORDS_BYTES_MAX
         {
+            // The others come by themselves.
+            bytes += row.record.len();
             records.push(people::verified(&row)?.signed().clone());
         }
     }
@@ -251,10 +273,9 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, tag: &[u8; 16], sealed: &[u8]) -> Resul
     let Some((_, by)) = known else {
         return Err(CoreError::Refused("an introduction by a stranger"));
     };
-    let kind = kind(ctx, &introduction);
+    let kind = kind(ctx, &introduction)?;
     let sibling = by.user == ctx.me.user;
-    let friend = kind == Kind::Group && people::find_contact(ctx.kv, &by.user)?.is_some();
-    if !sibling && !friend {
+    if !(sibling || kind == Kind::Group) || !is_trusted(ctx, &by)? {
         return Err(CoreError::Refused("an introduction by a stranger"));
     }
     let number = channels::open_as(ctx, &introduction.conversation, kind)?;
@@ -267,7 +288,9 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, tag: &[u8; 16], sealed: &[u8]) -> Resul
         let Ok(record) = record.clone().verify() else { continue };
         let belongs = live.get(&record.device) == Some(&record.user);
         if belongs && record.device != ctx.me.device {
-            people::learn(ctx, &record)?;
+            // One that is refused keeps out nobody else.
+            let learnt = ctx.attempt(|ctx| people::learn(ctx, &record).map(|_| ()));
+            inbox::tolerate(learnt)?;
         }
     }
     channels::governed(ctx, number)?;
@@ -281,14 +304,46 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, tag: &[u8; 16], sealed: &[u8]) -> Resul
     receipts::due(ctx, number)
 }
 
-/// Of which kind a conversation is: those of two are named by their users.
-fn kind(ctx: &Ctx<'_>, introduction: &Introduction) -> Kind {
+/// Whether a device may bring us somewhere: another one of ours, or a contact's. One that was revoked
+/// where we know it from may not.
+fn is_trusted(ctx: &mut Ctx<'_>, by: &DeviceRow) -> Result<bool, CoreError> {
+    let known_from = if by.user == ctx.me.user {
+        match siblings::note(ctx.kv, ctx.me)? {
+            Some(note) => note,
+            // The first introduction of all, by the device that certified us.
+            None => return Ok(true),
+        }
+    } else {
+        let Some((_, contact)) = people::find_contact(ctx.kv, &by.user)? else { return Ok(false) };
+        match History::new(ctx.kv).conversation(&contact.conversation)? {
+            Some(direct) => direct,
+            None => return Ok(false),
+        }
+    };
+    let device = by.device;
+    channels::with_governance(ctx, known_from, |governance| {
+        Ok(governance.live_devices().contains_key(&device))
+    })
+}
+
+/// Of which kind a conversation is: as the genesis says that its id is made of.
+fn kind(ctx: &Ctx<'_>, introduction: &Introduction) -> Result<Kind, CoreError> {
     let id = introduction.conversation;
-    if id == ConversationId::direct(&ctx.me.user, &ctx.me.user) {
-        return Kind::Note;
+    let genesis = introduction.entries.iter().find_map(|bytes| {
+        let entry: SignedEntry = postcard::from_bytes(bytes).ok()?;
+        let Op::Gov(op) = &entry.verify(&id).ok()?.header().op.clone() else { return None };
+        match GovOp::decode(op).ok()? {
+            GovOp::Genesis(genesis) if genesis.conversation() == Some(id) => Some(genesis),
+            _ => None,
+        }
+    });
+    let genesis = genesis.ok_or(CoreError::Refused("an introduction without a genesis"))?;
+    if genesis.kind == ConversationKind::Group {
+        return Ok(Kind::Group);
     }
-    let others = introduction.records.iter().filter_map(|record| record.clone().verify().ok());
-    let mut users = others.map(|record| record.user);
-    let other = users.find(|user| id == ConversationId::direct(&ctx.me.user, user));
-    other.map_or(Kind::Group, Kind::Direct)
+    if !genesis.users.contains(&ctx.me.user) {
+        return Err(CoreError::Refused("an introduction into a conversation of others"));
+    }
+    let other = genesis.users.iter().find(|user| **user != ctx.me.user);
+    Ok(other.map_or(Kind::Note, |user| Kind::Direct(*user)))
 }

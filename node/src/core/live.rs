@@ -145,6 +145,8 @@ pub struct Live {
     pub(crate) pushed: Kept<(ConvNo, PeerKey), u64>,
     /// Logs that a peer is asked for.
     pub(crate) questions: Kept<(ConvNo, LogId), Question>,
+    /// Logs of which a peer had nothing for us, until it says something new.
+    pub(crate) fruitless: Kept<(PeerKey, ConvNo, LogId), ()>,
     /// Conversations in which a peer is to be asked for more once it answered something.
     pub(crate) unasked: Kept<(PeerKey, ConvNo), ()>,
     /// What peers asked for and did not get yet.

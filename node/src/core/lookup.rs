@@ -64,41 +64,56 @@ impl View<'_> {
         if let Some(note) = siblings::is_note(self, given)? {
             return Ok(note);
         }
-        match self.contact(given) {
-            Ok((_, row)) => self.history().conversation(&row.conversation)?.ok_or_else(|| {
+        let contact = match self.contact(given) {
+            Ok((_, row)) => Some(row),
+            Err(error) if error.code == ErrorCode::UnknownContact => None,
+            Err(error) => return Err(error),
+        };
+        let mut found = self.groups_named(given)?;
+        if let Some(row) = contact {
+            // A contact may call itself like a group: that decides nothing.
+            let number = self.history().conversation(&row.conversation)?.ok_or_else(|| {
                 ApiError::new(ErrorCode::UnknownChat, format_args!("no chat with {given:?} yet"))
-            }),
-            Err(error) if error.code == ErrorCode::UnknownContact => self.chat_by_name(given),
-            Err(error) => Err(error),
+            })?;
+            found.push((number, row.conversation));
         }
-    }
-
-    /// A group by its name, or any chat by a prefix of its id.
-    fn chat_by_name(&self, given: &str) -> Result<ConvNo, ApiError> {
-        let wanted = given.trim().to_lowercase();
-        let (mut named, mut prefixed) = (Vec::new(), Vec::new());
-        for (number, row) in channels::all(self.kv)? {
-            let group = channels::group(self.kv, number)?;
-            if group.is_some_and(|group| group.name.to_lowercase() == wanted) {
-                named.push((number, row));
-            } else if is_prefix(given) && row.conversation.to_string().starts_with(given) {
-                prefixed.push((number, row));
-            }
+        if found.is_empty() && is_prefix(given) {
+            found = self.chats_from(given)?;
         }
-        let found = if named.is_empty() { prefixed } else { named };
         match found.as_slice() {
             [(number, _)] => Ok(*number),
             [] => Err(ApiError::new(ErrorCode::UnknownChat, format_args!("no chat {given:?}"))
                 .hint("`kith chats` lists them; names and the first digits of an id both work")),
             several => {
                 let mut candidates = Vec::new();
-                for (number, row) in several {
-                    let name = self.chat_row(*number, row)?.name;
-                    candidates.push(Candidate { id: row.conversation.to_string(), name });
+                for (number, id) in several {
+                    let name = match channels::row(self.kv, *number)? {
+                        Some(row) => self.chat_row(*number, &row)?.name,
+                        None => given.to_owned(),
+                    };
+                    candidates.push(Candidate { id: id.to_string(), name });
                 }
                 Err(ApiError::ambiguous(given, candidates))
             }
         }
+    }
+
+    fn groups_named(&self, given: &str) -> Result<Vec<(ConvNo, ConversationId)>, ApiError> {
+        let wanted = given.trim().to_lowercase();
+        let mut found = Vec::new();
+        for (number, row) in channels::all(self.kv)? {
+            let group = channels::group(self.kv, number)?;
+            if group.is_some_and(|group| group.name.to_lowercase() == wanted) {
+                found.push((number, row.conversation));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Chats by a prefix of their ids.
+    fn chats_from(&self, given: &str) -> Result<Vec<(ConvNo, ConversationId)>, ApiError> {
+        let all = channels::all(self.kv)?.into_iter().map(|(no, row)| (no, row.conversation));
+        Ok(all.filter(|(_, id)| id.to_string().starts_with(given)).collect())
     }
 
     /// A message by id or unique prefix of it.

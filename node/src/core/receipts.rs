@@ -511,6 +511,7 @@ pub(crate) fn receive(
         node: Some(receipt.node),
     };
     rows::put(ctx.kv, Table::Ledger, &receipt_key(conversation, number), &after)?;
+    sync::heard(ctx, conversation, &device.transport);
     if before.is_none() {
         parcels::arrived_here(ctx)?;
     }

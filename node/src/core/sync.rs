@@ -115,6 +115,14 @@ fn is_pushed(
     coming || their.chain.saturating_sub(our.chain) <= limits::DIRECT_WINDOW_ENTRIES
 }
 
+/// A peer said something new of what it has: it may be asked for what it had not before.
+pub(crate) fn heard(ctx: &mut Ctx<'_>, conversation: ConvNo, peer: &PeerKey) {
+    let over = ctx.live.fruitless.keys();
+    let over = over.filter(|(other, of, _)| other == peer && *of == conversation).copied();
+    let over = over.collect();
+    ctx.live.unset_all(|live| &mut live.fruitless, over);
+}
+
 /// A letter of a connected peer brought something new.
 pub(crate) fn pushed(ctx: &mut Ctx<'_>, conversation: ConvNo, peer: &PeerKey) {
     ctx.live.set(|live| &mut live.pushed, (conversation, *peer), ctx.now_ms);
@@ -131,6 +139,9 @@ fn ask(
     their: &Have,
 ) -> Result<(), CoreError> {
     let Some((from, to)) = lacked(log.kind, our, their) else { return Ok(()) };
+    if ctx.live.fruitless.contains_key(&(*peer, conversation, log)) {
+        return Ok(());
+    }
     if ctx.live.questions.get(&(conversation, log)).is_some_and(|question| stands(ctx, question)) {
         return Ok(());
     }
@@ -166,6 +177,9 @@ fn stands(ctx: &Ctx<'_>, question: &Question) -> bool {
 /// entries that were refused may be welcome now; an author did not send what others have of it; or
 /// somebody did not answer.
 pub(crate) fn resume(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
+    let over = ctx.live.fruitless.keys().filter(|(_, of, _)| *of == conversation).copied();
+    let over = over.collect();
+    ctx.live.unset_all(|live| &mut live.fruitless, over);
     for (number, _, peer) in channels::devices(ctx, conversation)? {
         if !ctx.live.peers.contains_key(&peer) {
             continue;
@@ -201,6 +215,9 @@ pub(crate) fn forget(ctx: &mut Ctx<'_>, peer: &PeerKey) -> Result<(), CoreError>
     let unasked = unasked.take_while(|((other, _), ())| other == peer).map(|(key, ())| *key);
     let unasked: Vec<_> = unasked.collect();
     ctx.live.unset_all(|live| &mut live.unasked, unasked);
+    let fruitless = ctx.live.fruitless.keys().filter(|(other, ..)| other == peer).copied();
+    let fruitless = fruitless.collect();
+    ctx.live.unset_all(|live| &mut live.fruitless, fruitless);
     let pushed = ctx.live.pushed.keys().filter(|(_, other)| other == peer).copied().collect();
     ctx.live.unset_all(|live| &mut live.pushed, pushed);
     let asked = ctx.live.questions.iter().filter(|(_, question)| question.peer == *peer);
@@ -254,9 +271,11 @@ pub(crate) fn ended(
     let question = ctx.live.questions.get(&(conversation, *log)).cloned();
     let Some(question) = question.filter(|question| question.peer == *peer) else { return Ok(()) };
     ctx.live.unset(|live| &mut live.questions, &(conversation, *log));
+    if !question.gained {
+        ctx.live.set(|live| &mut live.fruitless, (*peer, conversation, *log), ());
+    }
     for (number, _, other) in channels::devices(ctx, conversation)? {
-        // Those who had nothing for us are not asked again before they say something new.
-        if !ctx.live.peers.contains_key(&other) || (other == *peer && !question.gained) {
+        if !ctx.live.peers.contains_key(&other) {
             continue;
         }
         let theirs = receipts::haves(ctx.kv, conversation, number)?;

@@ -46,5 +46,7 @@ pub const LINK_BYTES_MAX: usize = 32 * 1024;
 pub const INTRODUCTION_ENTRIES_MAX: usize = 256;
 /// Device records of an introduction; others come by themselves.
 pub const INTRODUCTION_RECORDS_MAX: usize = 64;
+/// Bytes of the device records of an introduction.
+pub const INTRODUCTION_RECORDS_BYTES_MAX: usize = 64 * 1024;
 /// A whole introduction: with its seal it fits what relays take.
 pub const INTRODUCTION_BYTES_MAX: usize = 224 * 1024;

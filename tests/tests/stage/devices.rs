@@ -29,7 +29,7 @@ fn own_devices(stage: &mut Stage, device: usize) -> Vec<OwnDevice> {
 }
 
 fn is_idle(stage: &mut Stage, device: usize) {
-    let idle = stage.ask(device, Request::Idle {}).unwrap();
+    let idle = stage.ask(device, Request::Idle {}).expect("it is asked");
     assert_eq!(idle["idle"], true, "device {device}: {idle}");
 }
 

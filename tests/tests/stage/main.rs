@@ -9,3 +9,4 @@ mod peers;
 mod relays;
 mod sync;
 mod time;
+mod trust;

@@ -193,6 +193,9 @@ fn a_cut_costs_what_was_on_the_wire() {
     assert!(sent <= missing * 11 / 10 + lost, "{sent} for {missing} bytes");
 }
 
+/// Messages each side writes in a burst.
+const BURST: usize = 600;
+
 /// Both write more at once than is pushed ahead. Receipts then tell of long gaps, and what was being
 /// pushed was asked for, too.
 #[test]
@@ -204,8 +207,9 @@ fn a_burst_from_both_sides_is_not_sent_twice() {
     assert_eq!(before, [(0, 0), (0, 0)]);
     stage.wire.latency_ms = LATENCY_MS;
     stage.wire.bytes_per_ms = 1_000;
-    let began = stage.wire.bytes_sent;
-    for number in 0..1_500 {
+    let frames = |stage: &Stage| stage.devices.iter().map(|one| one.frames).sum::<u64>();
+    let (began, frames_before) = (stage.wire.bytes_sent, frames(&stage));
+    for number in 0..BURST {
         for (from, to) in [(0, 1), (1, 0)] {
             let request = Request::Send { chat: Device::name(to), text: text(number) };
             stage.queue(from, Input::Command { id: number as u64 + 1_000_000, request });
@@ -224,8 +228,11 @@ fn a_burst_from_both_sides_is_not_sent_twice() {
         }
     }
     let sent = stage.wire.bytes_sent - began;
-    println!("a burst: {written} bytes written, {sent} sent");
-    assert!(sent <= written * 3, "{sent} for {written} bytes");
+    let frames = frames(&stage) - frames_before;
+    println!("a burst: {written} bytes written, {sent} sent in {frames} frames");
+    // A letter and its receipt for each message, and nothing else to speak of.
+    let most = 2 * 2 * BURST as u64;
+    assert!(frames <= most + most / 50, "{frames} frames for {} messages", 2 * BURST);
 }
 
 /// A member asks for everything, again and again, and takes nothing: what is kept for it is little, and

@@ -67,6 +67,7 @@ use super::{
     frame::Frame,
     gossip,
     history::{ConvNo, History},
+    introductions,
     io::{Effect, PeerKey, Topic},
     people,
     rows::{self, PeerNo, RelayNo},
@@ -108,6 +109,8 @@ pub(crate) struct ChannelRow {
     unknown: u32,
     /// When it is looked after next.
     upkeep_ms: Option<u64>,
+    /// Since when the tree differs from governance and somebody else should see to it.
+    undone_since_ms: Option<u64>,
     /// What we asked of whoever commits and was not answered yet, oldest first.
     asked: Vec<Asked>,
     /// The number of our newest request.
@@ -199,6 +202,7 @@ impl ChannelRow {
             devices: Vec::new(),
             unknown: 0,
             upkeep_ms: None,
+            undone_since_ms: None,
             asked: Vec::new(),
             asked_sequence: 0,
             waiting: recover::Waits::default(),
@@ -409,6 +413,7 @@ fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreE
     let after: BTreeSet<PeerNo> = channel.devices.iter().copied().collect();
     let key = |device: &PeerNo| rows::key(&[&with(*device), &channel.number.0.to_be_bytes()]);
     for device in before.difference(&after) {
+        introductions::over(ctx, channel.number, *device)?;
         ctx.kv.delete(Table::Channels, &key(device))?;
     }
     for device in after.difference(&before) {

@@ -111,6 +111,11 @@ fn place(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, routing: &[u8; 32]) -> Res
         return Ok(*place);
     }
     let tag = *Routing::new(routing).tag();
+    // Whoever introduces us somewhere names a secret: it takes no other conversation's letters away.
+    let other = rows::get::<u32>(ctx.kv, Table::Index, &tag_index(&tag))?;
+    if other.is_some_and(|other| other != channel.number.0) {
+        return Err(CoreError::Refused("a routing secret of another conversation"));
+    }
     rows::put(ctx.kv, Table::Index, &tag_index(&tag), &channel.number.0)?;
     let free = |place: &u8| !secrets.iter().any(|(other, _)| other == place);
     (0..u8::MAX).find(free).ok_or(CoreError::Refused("too many routing secrets"))

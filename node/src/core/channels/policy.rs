@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kith_crdt::id::{DeviceId, UserId};
 
+use crate::limits;
+
 /// The device that commits: of the first user in governance's order that has any, the one with the
 /// lowest id that still belongs and has a leaf. Whoever has no leaf could not commit at all.
 pub(super) fn initiator(
@@ -18,6 +20,28 @@ pub(super) fn initiator(
         let own = live.iter().filter(|(_, owner)| *owner == user);
         own.map(|(device, _)| *device).find(|device| leaves.contains(device))
     })
+}
+
+/// How long a device waits for those who should commit before it: longer for each that is connected,
+/// and so may be about to, than for one that may be away.
+pub(super) fn patience_ms(
+    me: &DeviceId,
+    users: &[UserId],
+    live: &BTreeMap<DeviceId, UserId>,
+    leaves: &BTreeSet<DeviceId>,
+    connected: &BTreeSet<DeviceId>,
+) -> u64 {
+    let of = |user: &UserId| {
+        let user = *user;
+        live.iter().filter(move |(_, owner)| **owner == user).map(|(device, _)| *device)
+    };
+    let in_order = users.iter().flat_map(of).filter(|device| leaves.contains(device));
+    let before = in_order.take_while(|device| device != me);
+    let wait = |device: DeviceId| match connected.contains(&device) {
+        true => limits::COMMIT_PATIENCE_CONNECTED_MS,
+        false => limits::COMMIT_PATIENCE_AWAY_MS,
+    };
+    before.map(wait).sum::<u64>().min(limits::COMMIT_PATIENCE_MS_MAX)
 }
 
 /// The device that brings another one of its user into a conversation: the one that certified it if
@@ -79,5 +103,20 @@ mod tests {
         assert_eq!(bringer(&here, Some(&device(9))), Some(device(2)), "who is there");
         assert_eq!(bringer(&here, None), Some(device(2)));
         assert_eq!(bringer(&leaves(&[]), None), None);
+    }
+
+    #[test]
+    fn who_stands_in_waits_for_those_before_it() {
+        let live = live(&[(3, 9), (4, 9), (1, 8), (2, 7)]);
+        let users = [user(9), user(8), user(7)];
+        let all = leaves(&[1, 2, 3, 4]);
+        let patience = |me: u8, connected: &[u8]| {
+            patience_ms(&device(me), &users, &live, &all, &leaves(connected))
+        };
+        assert_eq!(patience(3, &[]), 0, "the one who should");
+        assert_eq!(patience(4, &[]), limits::COMMIT_PATIENCE_AWAY_MS);
+        assert_eq!(patience(4, &[3]), limits::COMMIT_PATIENCE_CONNECTED_MS);
+        assert!(patience(1, &[]) < patience(2, &[]), "each its own time");
+        assert!(patience(2, &[1, 3, 4]) > patience(2, &[1]));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_crdt::id::{DeviceId, EntryId};
+use kith_crdt::id::{DeviceId, EntryId, UserId};
 
 use super::{
     ChannelRow, Kind,
@@ -56,8 +56,10 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
     let fresh_until = tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS);
     // A clock that was set back would else keep a leaf for ever.
     let due = ctx.now_ms >= fresh_until || tip.leaf_ms > ctx.now_ms + limits::LEAF_LIFE_MS;
-    if us {
-        let again_ms = commit(ctx, channel, &wanted, &leaves, due || hopeless)?;
+    let stand_in_ms = if us { None } else { stand_in(ctx, channel, &wanted, &leaves, &devices)? };
+    if us || stand_in_ms.is_some_and(|at_ms| at_ms <= ctx.now_ms) {
+        channel.undone_since_ms = None;
+        let again_ms = commit(ctx, channel, &wanted, &leaves, us && (due || hopeless))?;
         let fresh_until =
             channel.tip().map_or(u64::MAX, |tip| tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS));
         return Ok(again_ms.into_iter().chain([fresh_until]).min());
@@ -71,9 +73,89 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
     if let Some(why) = why {
         request::ask(ctx, channel, why)?;
         // Asked once; it travels until it is answered.
-        return Ok(Some(ctx.now_ms + limits::LEAF_LIFE_MS));
+        let answered_ms = ctx.now_ms + limits::LEAF_LIFE_MS;
+        return Ok(Some(stand_in_ms.map_or(answered_ms, |at_ms| at_ms.min(answered_ms))));
     }
-    Ok(Some(fresh_until))
+    Ok(stand_in_ms.into_iter().chain([fresh_until]).min())
+}
+
+/// When we commit in place of the device that should: it may be away, and until it commits nothing is
+/// sealed where somebody was removed. None if there is nothing to do, or nothing we could do.
+fn stand_in(
+    ctx: &mut Ctx<'_>,
+    channel: &mut ChannelRow,
+    wanted: &Wanted,
+    leaves: &[Member],
+    devices: &BTreeSet<DeviceId>,
+) -> Result<Option<u64>, CoreError> {
+    let plan = plan(ctx, channel, wanted, leaves)?;
+    if !devices.contains(&ctx.me.device) || plan.is_empty() {
+        channel.undone_since_ms = None;
+        return Ok(None);
+    }
+    let since_ms = *channel.undone_since_ms.get_or_insert(ctx.now_ms);
+    let mut connected = BTreeSet::new();
+    for device in devices {
+        if let Some((_, row)) = people::find_device(ctx.kv, device)?
+            && ctx.live.peers.contains_key(&row.transport)
+        {
+            connected.insert(*device);
+        }
+    }
+    let wait_ms =
+        policy::patience_ms(&ctx.me.device, &wanted.users, &wanted.live, devices, &connected);
+    Ok(Some(since_ms.saturating_add(wait_ms)))
+}
+
+/// What a commit would do.
+struct Plan {
+    /// Leaves of those who belong no more.
+    gone: BTreeSet<DeviceId>,
+    /// What was asked for and may be answered now.
+    requests: Vec<RequestRow>,
+    /// Devices without a leaf, with their key packages.
+    others: Vec<(DeviceId, Vec<u8>)>,
+    /// When a request may be answered that may not yet.
+    again_ms: Option<u64>,
+}
+
+impl Plan {
+    fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.requests.is_empty() && self.others.is_empty()
+    }
+}
+
+fn plan(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    wanted: &Wanted,
+    leaves: &[Member],
+) -> Result<Plan, CoreError> {
+    let belongs = |leaf: &Member| wanted.live.get(&leaf.device) == Some(&leaf.user);
+    let gone = leaves.iter().filter(|leaf| !belongs(leaf)).map(|leaf| leaf.device).collect();
+    let has_leaf = |device: &DeviceId| leaves.iter().any(|leaf| leaf.device == *device);
+    let mut requests = request::open(ctx, channel.number)?;
+    requests.retain(|request| wanted.live.contains_key(&request.device));
+    let ready = |request: &RequestRow| request.answered_ms + limits::REQUEST_PAUSE_MS;
+    let (requests, early): (Vec<_>, Vec<_>) =
+        requests.into_iter().partition(|request| ready(request) <= ctx.now_ms);
+    let again_ms = early.iter().map(ready).min();
+    // A device is brought in by whoever also introduces it: another one of its user, or the owner.
+    let owner = channel.kind == Kind::Group && wanted.users.first() == Some(&ctx.me.user);
+    let ours = |user: &UserId| owner || *user == ctx.me.user;
+    let mut others = Vec::new();
+    let lacking = wanted.live.iter().filter(|(device, user)| !has_leaf(device) && ours(user));
+    for (device, _) in lacking {
+        let asks = requests.iter().any(|request| request.device == *device);
+        if let Some((_, row)) = people::find_device(ctx.kv, device)?.filter(|_| !asks) {
+            others.push((*device, people::verified(&row)?.key_package.clone()));
+        }
+    }
+    others.retain(|(device, key_package)| {
+        let member = Mls::new(ctx.kv, ctx.rng).inspect_key_package(key_package);
+        member.is_ok_and(|member| member.device == *device && belongs(&member))
+    });
+    Ok(Plan { gone, requests, others, again_ms })
 }
 
 /// Whether a device of our own user lacks a leaf that we are to bring in: whoever else commits has
@@ -101,28 +183,11 @@ fn commit(
     leaves: &[Member],
     due: bool,
 ) -> Result<Option<u64>, CoreError> {
-    let belongs = |leaf: &Member| wanted.live.get(&leaf.device) == Some(&leaf.user);
-    let gone = leaves.iter().filter(|leaf| !belongs(leaf)).map(|leaf| leaf.device);
-    let gone: BTreeSet<DeviceId> = gone.collect();
     let has_leaf = |device: &DeviceId| leaves.iter().any(|leaf| leaf.device == *device);
-    let mut requests = request::open(ctx, channel.number)?;
-    requests.retain(|request| wanted.live.contains_key(&request.device));
-    let ready = |request: &RequestRow| request.answered_ms + limits::REQUEST_PAUSE_MS;
-    let (mut requests, early): (Vec<_>, Vec<_>) =
-        requests.into_iter().partition(|request| ready(request) <= ctx.now_ms);
-    let again_ms = early.iter().map(ready).min();
-    let mut others = Vec::new();
-    for device in wanted.live.keys().filter(|device| !has_leaf(device)) {
-        let asks = requests.iter().any(|request| request.device == *device);
-        if let Some((_, row)) = people::find_device(ctx.kv, device)?.filter(|_| !asks) {
-            others.push((*device, people::verified(&row)?.key_package.clone()));
-        }
-    }
-    others.retain(|(device, key_package)| {
-        let member = Mls::new(ctx.kv, ctx.rng).inspect_key_package(key_package);
-        member.is_ok_and(|member| member.device == *device && belongs(&member))
-    });
-    if gone.is_empty() && requests.is_empty() && others.is_empty() && !due {
+    let plan = plan(ctx, channel, wanted, leaves)?;
+    let empty = plan.is_empty();
+    let Plan { gone, mut requests, mut others, again_ms } = plan;
+    if empty && !due {
         return Ok(again_ms);
     }
     let made = ctx.attempt(|ctx| make(ctx, channel, wanted, &gone, &requests, &others, &has_leaf));

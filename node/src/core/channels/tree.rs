@@ -243,6 +243,10 @@ pub(crate) fn enter(
     by: &DeviceId,
 ) -> Result<(), CoreError> {
     let known = row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
+    if known.tip().is_some() {
+        // Who is in comes by commits alone: nobody puts us into a tree beside ours.
+        return Ok(());
+    }
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
     let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, &known.conversation, welcome) {

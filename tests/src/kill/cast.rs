@@ -4,9 +4,12 @@ use std::path::Path;
 
 use crate::{
     kill::gate::Gate,
-    person::{Person, meet},
+    person::{Person, meet, text},
     relay::Relay,
 };
+
+/// What the group is called.
+const GROUP: &str = "Garden";
 
 /// One device.
 pub(super) struct Desk {
@@ -39,7 +42,8 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// Ana, Ben and Cleo with a device each, a relay, and a chat for each pair.
+    /// Ana with two devices, Ben and Cleo with one each, a relay, a chat for each pair, and a group
+    /// of all.
     pub(super) fn gather(folder: &Path) -> Self {
         let relay = Relay::start(folder, "relay");
         let names = ["Ana", "Ben", "Cleo"];
@@ -48,25 +52,31 @@ impl Cast {
             person.one(&["relay", "add", &relay.address]);
             person
         });
+        // Whose each device is.
+        let users = [0, 1, 2, 0];
         let mut chats = Vec::new();
         for (one, other) in [(0, 1), (0, 2), (1, 2)] {
             meet(&people[one], &people[other]);
-            let name = |desk: usize| match desk {
-                _ if desk == one => names[other].to_owned(),
-                _ if desk == other => names[one].to_owned(),
+            let name = |user: usize| match user {
+                _ if user == one => names[other].to_owned(),
+                _ if user == other => names[one].to_owned(),
                 _ => String::new(),
             };
-            chats.push(Chat {
-                users: vec![one, other],
-                names: (0..people.len()).map(name).collect(),
-            });
+            chats.push(Chat { users: vec![one, other], names: users.map(name).to_vec() });
         }
-        let desk = |(user, mut person): (usize, Person)| {
+        people[0].one(&["group", "new", GROUP, "Ben", "Cleo"]);
+        for person in &people {
+            let there = || person.ok(&["chats"]).iter().any(|chat| chat["name"] == GROUP);
+            person.until("the group is there", there);
+        }
+        chats.push(Chat { users: vec![0, 1, 2], names: users.map(|_| GROUP.to_owned()).to_vec() });
+        let second = link(folder, &people[0]);
+        let desk = |(mut person, user): (Person, usize)| {
             // From now on nodes run and die as the test says.
             person.leave();
             Desk { user, person, gate: Gate::default(), armed: false }
         };
-        let desks = people.into_iter().enumerate().map(desk).collect();
+        let desks = people.into_iter().chain([second]).zip(users).map(desk).collect();
         Self { desks, chats, relay }
     }
 
@@ -81,4 +91,14 @@ impl Cast {
         let users = &self.chats[chat].users;
         (0..self.desks.len()).filter(|desk| users.contains(&self.desks[*desk].user)).collect()
     }
+}
+
+/// Links a second device of somebody's; it runs.
+fn link(folder: &Path, first: &Person) -> Person {
+    let linking = first.follow(&["device", "link", "--yes", "--timeout", "60"]);
+    let link = text(&linking.next().expect("a link is printed")["link"]);
+    let mut second = Person::at(folder, "Desk");
+    second.one(&["init", "--link", &link, "--wait-history", "--timeout", "60"]);
+    second.start();
+    second
 }

@@ -246,10 +246,16 @@ fn each_way_to_fail_has_its_own_error() {
     let ana = party(1);
     let link = invite(&ana).link().unwrap();
     let parse = |text: &str| Invite::parse(text, NOW).unwrap_err();
-    for text in ["", "hello", "https://example.org", "kith:link/1/abc", "kit", "\u{e9}\u{e9}\u{e9}"]
+    for text in
+        ["", "hello", "https://example.org", "kith:other/1/abc", "kit", "\u{e9}\u{e9}\u{e9}"]
     {
         assert_eq!(parse(text), InviteError::NotAnInvite, "{text}");
     }
+    // One for a device is told apart, and the other way round.
+    let device_link = invite(&ana).device_link().unwrap();
+    assert_eq!(parse(&device_link), InviteError::LinksADevice);
+    assert_eq!(Invite::parse_device_link(&link, NOW), Err(InviteError::NotALink));
+    assert_eq!(Invite::parse_device_link(&device_link, NOW), Ok(invite(&ana)));
     assert_eq!(parse(&link.replacen("/1/", "/2/", 1)), InviteError::Version);
     assert_eq!(parse(&link.replacen("/1/", "/x/", 1)), InviteError::Typo);
     assert_eq!(parse(&format!("{link}A")), InviteError::Typo);

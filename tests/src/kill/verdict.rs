@@ -37,7 +37,9 @@ impl Run {
                 let author = returned.iter().find(|message| message.id == **id);
                 author.is_some_and(|author| author.desk != desk)
             };
-            let claims = self.claims.iter().filter(|(of, _)| *of == chat).map(|(_, id)| id);
+            let several = self.has_several(self.cast.desks[desk].user);
+            let claims = self.claims.iter().filter(|(of, _)| *of == chat && !several);
+            let claims = claims.map(|(_, id)| id);
             for id in claims.filter(others) {
                 let name = &person.name;
                 assert!(held.contains_key(id), "{id} is shown as delivered and {name} lacks it");
@@ -46,10 +48,15 @@ impl Run {
         }
     }
 
+    /// Whether a user has several devices: what is delivered may then be on another one.
+    fn has_several(&self, user: usize) -> bool {
+        self.cast.desks.iter().filter(|desk| desk.user == user).count() > 1
+    }
+
     /// Notes what running devices show as delivered to a user with no other device than this one.
     fn gather_claims(&mut self, dead: usize) {
         let user = self.cast.desks[dead].user;
-        if self.cast.desks.iter().filter(|desk| desk.user == user).count() > 1 {
+        if self.has_several(user) {
             return;
         }
         for desk in 0..self.cast.desks.len() {

@@ -38,6 +38,7 @@ const STORY: Tests = ("kith-node", "lib", &["store::tests::story"]);
 const ERASURE: Tests = ("kith-node", "lib", &["store::tests::erasure::what_was"]);
 const CUT: Tests = ("kith-node", "lib", &["store::tests::erasure::wherever"]);
 const STAGE: Tests = ("kith-tests", "stage", &["claims"]);
+const DEVICES: Tests = ("kith-tests", "stage", &["devices", "trust"]);
 const CRASH: Tests = ("kith-tests", "scenarios", &["nothing_that_send_returned"]);
 const FULL: Tests = ("kith-tests", "scenarios", &["a_full_disk_refuses"]);
 const RELAY: Tests = ("kith-relay", "lib", &["engine::"]);
@@ -53,6 +54,8 @@ const SETTLE_RS: &str = "node/src/core/history/settle.rs";
 const ACCEPT_RS: &str = "node/src/core/history/accept.rs";
 const FOLD_RS: &str = "node/src/core/history/fold.rs";
 const RECEIPTS_RS: &str = "node/src/core/receipts.rs";
+const LINK_RS: &str = "node/src/core/parcels/link.rs";
+const INTRODUCTIONS_RS: &str = "node/src/core/introductions.rs";
 const MACHINE_RS: &str = "node/src/driver/machine.rs";
 const SEAL_RS: &str = "node/src/store/seal.rs";
 const STORE_RS: &str = "node/src/store/mod.rs";
@@ -94,7 +97,8 @@ pub const MUTATIONS: &[Mutation] = &[
         GOV),
     m("gov-anybody-removes", JUDGE_RS, "self.is_owner(&user) && !self.is_owner(&op.user)", "true",
         GOV),
-    m("gov-adds-others-devices", JUDGE_RS, "standing() == Ok(add.user)", "standing().is_ok()", GOV),
+    m("gov-adds-others-devices", JUDGE_RS, "user == add.user || self.is_owner(&user)", "true", GOV),
+    m("gov-revoked-vouch", JUDGE_RS, "&& self.vouched(at, node)", "", GOV),
     m("gov-anybody-adds", JUDGE_RS, "standing().is_ok_and(|user| self.is_owner(&user))",
         "standing().is_ok()", GOV),
     m("gov-no-membership", JUDGE_RS, "self.membership(user, place, closure, counts)?;", "", GOV),
@@ -167,8 +171,11 @@ pub const MUTATIONS: &[Mutation] = &[
 
     // ---- what lasts, and what must not
     m("driver-never-commits", MACHINE_RS, "txn.commit()?;", "drop(txn);", CRASH),
-    m("driver-answers-before-the-commit", MACHINE_RS, "effects.append(&mut step.effects);",
-        "let early = std::mem::take(&mut step.effects); effects.extend(self.reply(early));", FULL),
+    m("driver-answers-before-the-commit", MACHINE_RS,
+        "effects.extend(wake_at.map(Effect::WakeAt));",
+        "effects.extend(wake_at.map(Effect::WakeAt)); effects = self.reply(effects);", FULL),
+    m("link-without-a-word", LINK_RS, "if linking.approved {", "if true {", DEVICES),
+    m("introduction-by-anybody", INTRODUCTIONS_RS, "|| !is_trusted(ctx, &by)?", "", DEVICES),
     m("receipt-in-advance", RECEIPTS_RS, "have.capped(own.next_seq)", "have.clone()", STAGE),
     m("seal-anywhere", SEAL_RS, "aad.extend_from_slice(stored_key);", "", SEAL),
     m("deleted-body-stays", FOLD_RS, "self.kv.delete(Table::Bodies, &rows::seq(no, seq))", "Ok(())", HISTORY),

@@ -38,7 +38,7 @@ const STORY: Tests = ("kith-node", "lib", &["store::tests::story"]);
 const ERASURE: Tests = ("kith-node", "lib", &["store::tests::erasure::what_was"]);
 const CUT: Tests = ("kith-node", "lib", &["store::tests::erasure::wherever"]);
 const STAGE: Tests = ("kith-tests", "stage", &["claims"]);
-const DEVICES: Tests = ("kith-tests", "stage", &["devices", "trust"]);
+const STAGED: Tests = ("kith-tests", "stage", &["devices", "trust"]);
 const CRASH: Tests = ("kith-tests", "scenarios", &["nothing_that_send_returned"]);
 const FULL: Tests = ("kith-tests", "scenarios", &["a_full_disk_refuses"]);
 const RELAY: Tests = ("kith-relay", "lib", &["engine::"]);
@@ -174,8 +174,8 @@ pub const MUTATIONS: &[Mutation] = &[
     m("driver-answers-before-the-commit", MACHINE_RS,
         "effects.extend(wake_at.map(Effect::WakeAt));",
         "effects.extend(wake_at.map(Effect::WakeAt)); effects = self.reply(effects);", FULL),
-    m("link-without-a-word", LINK_RS, "if linking.approved {", "if true {", DEVICES),
-    m("introduction-by-anybody", INTRODUCTIONS_RS, "|| !is_trusted(ctx, &by)?", "", DEVICES),
+    m("link-without-a-word", LINK_RS, "if linking.approved {", "if true {", STAGED),
+    m("introduction-by-anybody", INTRODUCTIONS_RS, "|| !is_trusted(ctx, &by)?", "", STAGED),
     m("receipt-in-advance", RECEIPTS_RS, "have.capped(own.next_seq)", "have.clone()", STAGE),
     m("seal-anywhere", SEAL_RS, "aad.extend_from_slice(stored_key);", "", SEAL),
     m("deleted-body-stays", FOLD_RS, "self.kv.delete(Table::Bodies, &rows::seq(no, seq))", "Ok(())", HISTORY),

@@ -19,6 +19,9 @@ use kith_crdt::id::EntryId;
 
 /// Carries out one command.
 pub(crate) fn run(ctx: &mut Ctx<'_>, id: u64, request: Request) -> Result<(), CoreError> {
+    if matches!(request, Request::Idle {}) {
+        return views::tell_idle(ctx, id);
+    }
     may_act(ctx)?;
     match request {
         Request::Invite { expires_s } => {

@@ -217,7 +217,8 @@ impl Core {
     }
 }
 
-/// Whether a request changes nothing and goes to [`Core::query`].
+/// Whether a request changes nothing and goes to [`Core::query`]. [`Request::Idle`] does not, though it
+/// could be answered there: who is told that something is left is told when nothing is.
 pub fn is_query(request: &Request) -> bool {
     matches!(
         request,
@@ -227,7 +228,6 @@ pub fn is_query(request: &Request) -> bool {
             | Request::Log { .. }
             | Request::Info { .. }
             | Request::Message { .. }
-            | Request::Idle {}
             | Request::Events { .. }
             | Request::RelayLs {}
             | Request::Verify { mark: None, .. }

@@ -488,6 +488,18 @@ pub(crate) fn look_at_all(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
     Ok(())
 }
 
+/// Answers whether anything is left to do. Whoever hears that there is will be told once there is not,
+/// even if it was not announced yet that there is.
+pub(crate) fn tell_idle(ctx: &mut Ctx<'_>, id: u64) -> Result<(), CoreError> {
+    let idle = of_ctx(ctx).idle()?;
+    if !idle.idle {
+        look_at_all(ctx)?;
+        ctx.live.set(|live| &mut live.was_idle, (), false);
+    }
+    super::reply(ctx, id, &idle);
+    Ok(())
+}
+
 /// Tells when there is nothing left to do, and when there is again. Only where something changed is
 /// looked.
 pub(crate) fn announce_idle(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {

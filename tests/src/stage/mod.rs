@@ -74,7 +74,8 @@ pub struct Device {
     pub wanted: BTreeMap<PeerKey, String>,
     wake_at: Option<u64>,
     commands: u64,
-    answers: BTreeMap<u64, Result<Value, ApiError>>,
+    /// What its commands were answered, by their ids.
+    pub answers: BTreeMap<u64, Result<Value, ApiError>>,
 }
 
 /// See the module.

@@ -1,10 +1,11 @@
 //! The data folder: who may use it, the relay's identity, the ports it had.
 //!
 //! ```text
-//! lock         locked by the running relay
-//! identity     32 bytes: the Ed25519 seed, readable by the owner only
-//! ports        one line per listen address: as configured, a blank, as it came to be
-//! relay.redb   the store
+//! lock           locked by the running relay
+//! identity       32 bytes: the Ed25519 seed, readable by the owner only
+//! ports          one line per listen address: as configured, a blank, as it came to be
+//! relay.redb     the store
+//! relay.erasure  the keys of its items, by the day they expire on
 //! ```
 
 use std::{

@@ -70,6 +70,14 @@ impl<'a> ItemView<'a> {
     }
 }
 
+/// An item's row taken apart: its head, when it expires, and the rest.
+pub(super) fn item_head(row: &[u8]) -> Result<(&[u8], u64, &[u8]), StorageError> {
+    let short = StorageError::Damaged("an item's row is too short");
+    let (head, rest) = row.split_at_checked(ITEM_HEAD_BYTES).ok_or(short)?;
+    let expires = head.last_chunk().ok_or(StorageError::Damaged("an item's head is too short"))?;
+    Ok((head, u64::from_be_bytes(*expires), rest))
+}
+
 pub(super) fn parse_reader(row: &[u8]) -> Option<ReaderState> {
     let row: &[u8; 16] = row.try_into().ok()?;
     let (cursor, seen) = (row.first_chunk()?, row.last_chunk()?);

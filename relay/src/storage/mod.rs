@@ -9,6 +9,8 @@
 //! public keys, hashes and payloads is written: no user keys, names or PeerIds.
 
 pub mod conformance;
+#[cfg(feature = "server")]
+mod erasure;
 mod layout;
 pub mod memory;
 #[cfg(feature = "server")]

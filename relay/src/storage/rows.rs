@@ -79,4 +79,11 @@ pub trait Rows {
 
     /// Forgets the changes.
     fn rollback(&mut self) -> Result<(), StorageError>;
+
+    /// All items that expired up to this time are removed: what may still lie somewhere of them is made
+    /// unreadable once that is durable, where that takes more than removing their rows.
+    fn forget(&mut self, expired_ms: u64) -> Result<(), StorageError> {
+        let _ = expired_ms;
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@
 //! ```text
 //! meta      "schema"                               u32
 //!           "epoch"                                16 bytes
+//!           "erasure"                              16 bytes, the id in the erasure file
 //!           "usage"                                postcard of Usage
 //!           "next"                                 u64, the next queue number
 //! queues    queue id (32)                          postcard of (number, QueueState)
@@ -17,6 +18,8 @@
 //! ```
 //!
 //! A queue's number is never used twice, so rows of a queue that went can not come back in another.
+
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +38,7 @@ use crate::{
 };
 
 /// The schema this code writes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Queues that one sweep looks into for slots, readers and emptiness.
 const SWEEP_QUEUES_MAX: usize = 32;
@@ -48,6 +51,14 @@ pub enum TablesError {
         "the store was written by a newer kith-relay (schema {found}, this one knows {SCHEMA}): update kith-relay"
     )]
     NewerSchema {
+        /// The schema found.
+        found: u32,
+    },
+    /// An older kith-relay wrote it, which did not seal what it kept.
+    #[error(
+        "the store was written by an older kith-relay (schema {found}, this one knows {SCHEMA}): move it away to start empty; senders deposit again what was not delivered"
+    )]
+    OlderSchema {
         /// The schema found.
         found: u32,
     },
@@ -99,8 +110,10 @@ impl<R: Rows> Tables<R> {
     pub fn open(mut rows: R) -> Result<Self, TablesError> {
         let schema = meta(&mut rows, b"schema")?;
         let schema = u32::from_be_bytes(exactly(&schema, "its schema is no number")?);
-        if schema > SCHEMA {
-            return Err(TablesError::NewerSchema { found: schema });
+        match schema.cmp(&SCHEMA) {
+            Ordering::Greater => return Err(TablesError::NewerSchema { found: schema }),
+            Ordering::Less => return Err(TablesError::OlderSchema { found: schema }),
+            Ordering::Equal => {}
         }
         let epoch = Epoch(exactly(&meta(&mut rows, b"epoch")?, "its epoch is not 16 bytes")?);
         let usage = decode(&meta(&mut rows, b"usage")?, "its usage does not decode")?;
@@ -488,6 +501,9 @@ impl<R: Rows> Storage for Tables<R> {
     ) -> Result<Swept, StorageError> {
         let mut swept = Swept::default();
         self.sweep_items(now_ms, items_max, &mut swept)?;
+        if !swept.more {
+            self.rows.forget(now_ms)?;
+        }
         self.sweep_queues(now_ms, reader_seen_before_ms, &mut swept)?;
         Ok(swept)
     }

@@ -41,6 +41,8 @@ const STAGE: Tests = ("kith-tests", "stage", &["claims"]);
 const STAGED: Tests = ("kith-tests", "stage", &["devices", "trust"]);
 const CRASH: Tests = ("kith-tests", "scenarios", &["nothing_that_send_returned"]);
 const FULL: Tests = ("kith-tests", "scenarios", &["a_full_disk_refuses"]);
+const TIME: Tests = ("kith-tests", "stage", &["time"]);
+const RELAY_DISK: Tests = ("kith-relay", "lib", &["storage::"]);
 const RELAY: Tests = ("kith-relay", "lib", &["engine::"]);
 
 const ORDER_RS: &str = "crdt/src/order.rs";
@@ -63,6 +65,9 @@ const TXN_RS: &str = "node/src/store/txn.rs";
 const TREE_RS: &str = "node/src/store/tree.rs";
 const ERASURE_RS: &str = "node/src/store/erasure.rs";
 const ENGINE_RS: &str = "relay/src/engine/mod.rs";
+const RELAY_ERASURE_RS: &str = "relay/src/storage/erasure.rs";
+const RELAY_REDB_RS: &str = "relay/src/storage/redb.rs";
+const VIEWS_RS: &str = "node/src/core/views.rs";
 const WRITE_RS: &str = "relay/src/engine/write.rs";
 const READ_RS: &str = "relay/src/engine/read.rs";
 
@@ -176,6 +181,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "effects.extend(wake_at.map(Effect::WakeAt)); effects = self.reply(effects);", FULL),
     m("link-without-a-word", LINK_RS, "if linking.approved {", "if true {", STAGED),
     m("introduction-by-anybody", INTRODUCTIONS_RS, "|| !is_trusted(ctx, &by)?", "", STAGED),
+    m("idle-promises-nothing", VIEWS_RS, "ctx.live.set(|live| &mut live.was_idle, (), false);", "", TIME),
     m("receipt-in-advance", RECEIPTS_RS, "have.capped(own.next_seq)", "have.clone()", STAGE),
     m("seal-anywhere", SEAL_RS, "aad.extend_from_slice(stored_key);", "", SEAL),
     m("deleted-body-stays", FOLD_RS, "self.kv.delete(Table::Bodies, &rows::seq(no, seq))", "Ok(())", HISTORY),
@@ -192,6 +198,8 @@ pub const MUTATIONS: &[Mutation] = &[
     m("relay-deletes-for-anybody", WRITE_RS, "token.opens(&item.token_hash)", "true", RELAY),
     m("relay-any-item-id", WRITE_RS, "ItemId::of(&item.token_hash, &item.payload) != item.id",
         "false", RELAY),
+    m("relay-keeps-keys", RELAY_ERASURE_RS, "self.write(*index, &[0; SLOT_BYTES])?;", "", RELAY_DISK),
+    m("relay-forgets-too-early", RELAY_REDB_RS, "self.txn.is_some()", "false", RELAY_DISK),
     m("relay-older-slots-win", WRITE_RS, "held.version >= slot.version", "false", RELAY),
     m("relay-cursor-goes-back", READ_RS, "through <= state.cursor", "false", RELAY),
     m("relay-acknowledges-another-life", READ_RS, "epoch != self.storage.epoch()", "false", RELAY),

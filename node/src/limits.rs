@@ -259,6 +259,8 @@ pub const CANDIDATES_MAX: usize = 8;
 pub const EVENTS_QUEUED: usize = 1024;
 /// Bytes of rows that writing transactions remember, not to read and open them again.
 pub const SEEN_BYTES_MAX: usize = 4 << 20;
+/// What one of them takes besides its key and value.
+pub const SEEN_ROW_BYTES: usize = 96;
 /// A scan that finds more rows than these is not remembered.
 pub const SCAN_ROWS_SEEN: usize = 64;
 /// Jobs in one transaction.

@@ -167,7 +167,8 @@ impl Seen {
     }
 
     fn note(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        let bytes = key.len() + value.map_or(0, <[u8]>::len);
+        let size = |value: usize| key.len() + value + limits::SEEN_ROW_BYTES;
+        let bytes = size(value.map_or(0, <[u8]>::len));
         if self.bytes + bytes > limits::SEEN_BYTES_MAX {
             *self = Self::default();
         }
@@ -175,7 +176,7 @@ impl Seen {
         let value = value.map(|value| Zeroizing::new(value.to_vec()));
         let before = self.rows.entry(table).or_default().insert(key.to_vec(), value);
         if let Some(before) = before {
-            self.bytes -= key.len() + before.map_or(0, |before| before.len());
+            self.bytes -= size(before.map_or(0, |before| before.len()));
         }
     }
 

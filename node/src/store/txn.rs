@@ -167,8 +167,7 @@ impl Seen {
     }
 
     fn note(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        let size = |value: usize| key.len() + value + limits::SEEN_ROW_BYTES;
-        let bytes = size(value.map_or(0, <[u8]>::len));
+        let bytes = size(key, value.map_or(0, <[u8]>::len));
         if self.bytes + bytes > limits::SEEN_BYTES_MAX {
             *self = Self::default();
         }
@@ -176,7 +175,14 @@ impl Seen {
         let value = value.map(|value| Zeroizing::new(value.to_vec()));
         let before = self.rows.entry(table).or_default().insert(key.to_vec(), value);
         if let Some(before) = before {
-            self.bytes -= size(before.map_or(0, |before| before.len()));
+            self.bytes -= size(key, before.map_or(0, |before| before.len()));
+        }
+    }
+
+    /// Forgets the rows of a table.
+    fn forget(&mut self, table: Table) {
+        for (key, value) in self.rows.remove(&table).into_iter().flatten() {
+            self.bytes -= size(&key, value.as_ref().map_or(0, |value| value.len()));
         }
     }
 
@@ -185,6 +191,11 @@ impl Seen {
         let known = self.rows.get(&table).and_then(|rows| rows.get(key));
         known.is_some_and(|known| known.as_ref().map(|known| known.as_slice()) == value)
     }
+}
+
+/// What a row takes in memory.
+fn size(key: &[u8], value_bytes: usize) -> usize {
+    key.len() + value_bytes + limits::SEEN_ROW_BYTES
 }
 
 impl Txn {
@@ -221,8 +232,10 @@ impl Txn {
         Ok(())
     }
 
-    /// Leaves what it knows to the next transaction.
+    /// Leaves what it knows to the next transaction, but for what stays in memory for no longer than it
+    /// is used.
     fn leave(&mut self) {
+        self.seen.get_mut().forget(Table::Secrets);
         let tree = self.tree.get_mut();
         let after = Tree::new(tree.root());
         self.shared.keep(self.seen.take(), std::mem::replace(tree, after));

@@ -113,14 +113,26 @@ impl SignedEntry {
         header: &Header,
         key: &SigningKey,
     ) -> Result<Self, EntryError> {
+        Ok(Self::write(conversation, place, previous, header, key)?.0)
+    }
+
+    /// The same, with the entry as [`SignedEntry::verify`] would give it: what was just signed needs
+    /// no check.
+    pub fn write(
+        conversation: &ConversationId,
+        place: Place,
+        previous: Option<EntryId>,
+        header: &Header,
+        key: &SigningKey,
+    ) -> Result<(Self, Verified), EntryError> {
         if key.verifying_key().to_bytes() != place.log.device.0 {
             return Err(EntryError::Signature);
         }
-        check_place(&place, previous.as_ref(), header)?;
-        let header = header.encode()?;
-        let id = id(conversation, &place, previous.as_ref(), &header);
-        let signature = HeadSignature::sign(key, conversation, &place, &id);
-        Ok(Self { place, previous, header, signature })
+        let verified = hashed(conversation, place, previous, header.encode()?)?;
+        let signature = HeadSignature::sign(key, conversation, &place, &verified.id);
+        let verified = Verified { signature: Some(signature), ..verified };
+        let header = verified.header_bytes.clone();
+        Ok((Self { place, previous, header, signature }, verified))
     }
 
     /// Where it claims to stand; not checked yet.
@@ -397,9 +409,9 @@ mod tests {
                 _ => Op::Delete { target: EntryId([seq as u8; 32]) },
             };
             let place = Place { log: log(), seq };
-            let signed =
-                SignedEntry::sign(&CONVERSATION, place, previous, &header(op), &key()).unwrap();
-            let verified = signed.verify(&CONVERSATION).unwrap();
+            let (signed, verified) =
+                SignedEntry::write(&CONVERSATION, place, previous, &header(op), &key()).unwrap();
+            assert_eq!(signed.verify(&CONVERSATION), Ok(verified.clone()));
             previous = Some(*verified.id());
             chain.push((signed, verified));
         }

@@ -205,6 +205,11 @@ impl<'a> Overlay<'a> {
         Self::new(base)
     }
 
+    /// Adds what a part changed that worked over this one.
+    pub fn absorb(&mut self, changes: Changes) {
+        self.changes.extend(changes);
+    }
+
     /// The collected changes, to be written to the transaction.
     pub fn into_changes(self) -> Changes {
         self.changes

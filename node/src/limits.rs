@@ -257,8 +257,12 @@ pub const LOG_MESSAGES_MAX: usize = 1000;
 pub const CANDIDATES_MAX: usize = 8;
 /// Events a slow follower may be behind before it reads them from the journal.
 pub const EVENTS_QUEUED: usize = 1024;
-/// Bytes of rows that a transaction remembers not to read them again.
+/// Bytes of rows that writing transactions remember, not to read and open them again.
 pub const SEEN_BYTES_MAX: usize = 4 << 20;
+/// What one of them takes besides its key and value.
+pub const SEEN_ROW_BYTES: usize = 96;
+/// A scan that finds more rows than these is not remembered.
+pub const SCAN_ROWS_SEEN: usize = 64;
 /// Jobs in one transaction.
 pub const BATCH_JOBS_MAX: usize = 256;
 /// How long the engine sleeps at most, as the clock may be set meanwhile.

@@ -26,11 +26,7 @@ use super::{
     letter::Letter,
     parcels, people, receipts, sync,
 };
-use crate::{
-    identity::record::SignedDeviceRecord,
-    limits,
-    mls::{Mls, error::OpenError},
-};
+use crate::{identity::record::SignedDeviceRecord, limits, mls::error::OpenError};
 
 /// Refusing what a peer or relay sent must not undo the rest of an input; a failing store must.
 pub(crate) fn tolerate(result: Result<(), CoreError>) -> Result<(), CoreError> {
@@ -107,7 +103,7 @@ pub(crate) fn letter(
     if !channels::holds(ctx.kv, conversation, node)? {
         return channels::not_opened(ctx, conversation, node, message);
     }
-    let opened = match Mls::new(ctx.kv, ctx.rng).open(node, message) {
+    let opened = match ctx.mls().open(node, message) {
         Ok(opened) => opened,
         Err(OpenError::TooFar) => {
             return channels::not_opened(ctx, conversation, node, message);

@@ -22,7 +22,7 @@ use super::{
     rows::RelayNo,
     sync::{Answer, Question},
 };
-use crate::limits;
+use crate::{limits, mls::Groups};
 
 /// Something to be done at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +112,8 @@ pub struct Live {
     pub(crate) resting: BTreeMap<(RelayNo, ConvNo), u64>,
     /// Governance of the conversations last used.
     pub(crate) governance: Governances,
+    /// Keys of the groups last used.
+    pub(crate) groups: Groups,
     /// Numbers of requests given so far: none is used twice.
     pub(crate) requests: u64,
     // ---- what follows from our doing -----------------------------------------------------------

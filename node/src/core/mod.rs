@@ -56,6 +56,7 @@ use crate::{
         types::Request,
     },
     kv::{Changes, Kv, KvError, KvRead, Overlay},
+    mls::Mls,
 };
 
 /// One device.
@@ -103,6 +104,11 @@ pub struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
+    /// The keys of groups.
+    pub(crate) fn mls(&mut self) -> Mls<'_> {
+        Mls::with(self.kv, self.rng, &mut self.live.groups)
+    }
+
     /// Runs a part whose failure must not undo the rest: on an error its changes and effects are
     /// dropped, and what is in memory is as if it had not run.
     pub fn attempt<T>(

@@ -18,7 +18,7 @@ use crate::{
         record::{DeviceRecord, HomeRelay, VerifiedDeviceRecord, capability},
     },
     kv::Table,
-    mls::{self, Mls},
+    mls,
 };
 
 /// Tells a connected peer our newest device record.
@@ -118,7 +118,7 @@ fn key_package(ctx: &mut Ctx<'_>) -> Result<Vec<u8>, CoreError> {
     }
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let bytes = Mls::new(ctx.kv, ctx.rng).key_package(&me).map_err(ApiError::internal)?;
+    let bytes = ctx.mls().key_package(&me).map_err(ApiError::internal)?;
     ctx.kv.put(Table::Meta, KEY_PACKAGE, &bytes)?;
     Ok(bytes)
 }

@@ -19,7 +19,7 @@ use crate::{
         io::{Effect, Input},
         is_query,
     },
-    kv::KvError,
+    kv::{KvError, Overlay},
     store::Store,
 };
 
@@ -152,8 +152,9 @@ impl Machine {
             });
         }
         let mut txn = self.store.begin()?;
+        // Each row is sealed once, however many of the inputs changed it.
+        let mut batch = Overlay::new(&txn);
         let mut effects = Vec::new();
-        let mut changed = false;
         let mut wake_at = None;
         // At last, nothing more from outside.
         let inputs = inputs.into_iter().map(Some).chain([None]);
@@ -163,9 +164,8 @@ impl Machine {
             // sent, or taken in and acknowledged, in one commit and not in two.
             let due = wake_at.is_some_and(|at_ms| at_ms <= now_ms).then_some(Input::Wake);
             let Some(input) = input.or(due) else { break };
-            let step = self.core.handle(now_ms, &mut self.rng, &txn, input)?;
-            changed |= !step.changes.is_empty();
-            txn.apply(step.changes)?;
+            let step = self.core.handle(now_ms, &mut self.rng, &batch, input)?;
+            batch.absorb(step.changes);
             wake_at = None;
             for effect in step.effects {
                 match effect {
@@ -175,7 +175,9 @@ impl Machine {
             }
         }
         effects.extend(wake_at.map(Effect::WakeAt));
-        if changed {
+        let changes = batch.into_changes();
+        if !changes.is_empty() {
+            txn.apply(changes)?;
             txn.commit()?;
             self.abort.committed();
         }

@@ -25,18 +25,21 @@ pub struct DeviceSecrets {
     inbox_hpke: Secret32,
     inbox_deposit: Secret32,
     inbox_read: Secret32,
+    /// What `signing` makes, with its public half: that costs as much as a signature, and each
+    /// message asks for it several times. It wipes itself.
+    #[zeroize(skip)]
+    signing_key: SigningKey,
 }
 
 impl DeviceSecrets {
     /// A new device.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        Self {
-            signing: Secret32::generate(rng),
-            transport: Secret32::generate(rng),
-            inbox_hpke: Secret32::generate(rng),
-            inbox_deposit: Secret32::generate(rng),
-            inbox_read: Secret32::generate(rng),
-        }
+        Self::of([(); 5].map(|()| Secret32::generate(rng)))
+    }
+
+    fn of([signing, transport, inbox_hpke, inbox_deposit, inbox_read]: [Secret32; 5]) -> Self {
+        let signing_key = SigningKey::from_bytes(signing.expose());
+        Self { signing, transport, inbox_hpke, inbox_deposit, inbox_read, signing_key }
     }
 
     /// The bytes to be stored sealed.
@@ -59,29 +62,22 @@ impl DeviceSecrets {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SECRETS_BYTES] = bytes.try_into().ok()?;
         let (secrets, _) = bytes.as_chunks::<32>();
-        let secret = |at: usize| Secret32::from_bytes(secrets[at]);
-        Some(Self {
-            signing: secret(0),
-            transport: secret(1),
-            inbox_hpke: secret(2),
-            inbox_deposit: secret(3),
-            inbox_read: secret(4),
-        })
+        Some(Self::of([0, 1, 2, 3, 4].map(|at| Secret32::from_bytes(secrets[at]))))
     }
 
     /// Which device this is.
     pub fn id(&self) -> DeviceId {
-        DeviceId(self.signing_key().verifying_key().to_bytes())
+        DeviceId(self.signing_key.verifying_key().to_bytes())
     }
 
     /// Signs entries, records and MLS leaves.
     pub fn signing_key(&self) -> SigningKey {
-        SigningKey::from_bytes(self.signing.expose())
+        self.signing_key.clone()
     }
 
     /// Agrees to belong to a user (see `kith_crdt::devices::consent`).
     pub fn consent(&self, user: &UserId) -> Signature {
-        kith_crdt::devices::consent(&self.signing_key(), user)
+        kith_crdt::devices::consent(&self.signing_key, user)
     }
 
     /// The seed of libp2p's Ed25519 key.

@@ -61,6 +61,7 @@ impl Mls<'_> {
         if remove.contains(&me.member().device) {
             return Err(CommitError::RemovesSelf);
         }
+        self.unload(parent);
         self.run(|provider| {
             let storage = provider.storage();
             let (row, mut group) = nodes::load(provider, parent)?;
@@ -115,6 +116,7 @@ impl Mls<'_> {
             return Err(ProcessError::TooLarge);
         }
         let message = protocol_message(commit).ok_or(ProcessError::Malformed)?;
+        self.unload(parent);
         self.run(|provider| {
             let (row, mut group) = nodes::load(provider, parent)?;
             if !made_on(&message, &group) {

@@ -169,8 +169,7 @@ impl Mls<'_> {
         if plaintext.len() > PLAINTEXT_BYTES_MAX {
             return Err(SealError::TooLarge);
         }
-        self.run(|provider| {
-            let (_, mut group) = nodes::load(provider, node)?;
+        self.on(node, |provider, group| {
             let message = group
                 .create_message(provider, &me.signer(), plaintext)
                 .map_err(MlsError::library)?;
@@ -184,9 +183,8 @@ impl Mls<'_> {
             return Err(OpenError::TooLarge);
         }
         let message = protocol_message(sealed).ok_or(OpenError::Malformed)?;
-        self.run(|provider| {
-            let (_, mut group) = nodes::load(provider, node)?;
-            if !made_on(&message, &group) {
+        self.on(node, |provider, group| {
+            if !made_on(&message, group) {
                 return Err(OpenError::OtherNode);
             }
             let processed = group.process_message(provider, message).map_err(open_error)?;
@@ -209,15 +207,12 @@ impl Mls<'_> {
 
     /// The leaves of a node, ascending.
     pub fn members(&mut self, node: &NodeId) -> Result<Vec<Member>, MlsError> {
-        self.run(|provider| Ok(members(&nodes::load(provider, node)?.1)))
+        self.on(node, |_, group| Ok(members(group)))
     }
 
     /// What a node says of itself.
     pub fn header(&mut self, node: &NodeId) -> Result<GroupHeader, MlsError> {
-        self.run(|provider| {
-            let (_, group) = nodes::load(provider, node)?;
-            GroupHeader::of(group.extensions()).map_err(MlsError::library)
-        })
+        self.on(node, |_, group| GroupHeader::of(group.extensions()).map_err(MlsError::library))
     }
 
     /// A secret that exactly the members of a node know (RFC 9420, section 8.5), at most 1024 bytes.
@@ -229,8 +224,7 @@ impl Mls<'_> {
         length_bytes: usize,
     ) -> Result<Zeroizing<Vec<u8>>, MlsError> {
         let length_bytes = length_bytes.min(EXPORT_BYTES_MAX);
-        self.run(|provider| {
-            let (_, group) = nodes::load(provider, node)?;
+        self.on(node, |provider, group| {
             group
                 .export_secret(provider.crypto(), label, context, length_bytes)
                 .map(Zeroizing::new)
@@ -240,6 +234,7 @@ impl Mls<'_> {
 
     /// Erases the state of a node: what was sealed in it no longer opens. Unknown ones are no error.
     pub fn forget(&mut self, node: &NodeId) -> Result<(), KvError> {
+        self.unload(node);
         self.run(|provider| nodes::forget(provider.storage(), node))
     }
 }

@@ -37,5 +37,8 @@ pub const FORWARD_MESSAGES_MAX: u32 = 20_000;
 /// An exported secret.
 pub const EXPORT_BYTES_MAX: usize = 1024;
 
+/// Groups kept in memory. One of two devices takes a few kilobytes, one of fifty a hundred.
+pub(super) const GROUPS_KEPT: usize = 16;
+
 /// Rows copied or removed at a time.
 pub(super) const PAGE_ROWS: usize = 256;

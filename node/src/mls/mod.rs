@@ -16,6 +16,7 @@ pub mod fork;
 pub mod group;
 pub mod header;
 pub mod limits;
+mod loaded;
 mod nodes;
 mod provider;
 mod storage;
@@ -29,7 +30,7 @@ use ed25519_dalek::SigningKey;
 use kith_crdt::id::{ConversationId, DeviceId, NodeId, UserId};
 use openmls::prelude::{
     BasicCredential, Capabilities, Credential, CredentialWithKey, ExtensionType, KeyPackage,
-    KeyPackageIn, LeafNode, Lifetime, MlsGroupJoinConfig, OpenMlsProvider as _,
+    KeyPackageIn, LeafNode, Lifetime, MlsGroup, MlsGroupJoinConfig, OpenMlsProvider as _,
     PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProtocolVersion, SenderRatchetConfiguration,
 };
 use openmls_traits::{storage::StorageProvider as _, types::Ciphersuite};
@@ -37,6 +38,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use tls_codec::{Deserialize as _, Serialize as _};
 
+pub use self::loaded::Groups;
 use self::{
     error::{KeyPackageError, MlsError},
     provider::{DeviceSigner, Provider},
@@ -99,12 +101,18 @@ impl Me<'_> {
 pub struct Mls<'a> {
     kv: &'a mut dyn Kv,
     rng: &'a mut dyn CryptoRng,
+    groups: Option<&'a mut Groups>,
 }
 
 impl<'a> Mls<'a> {
     /// Over a transaction and the core's random numbers.
     pub fn new(kv: &'a mut dyn Kv, rng: &'a mut dyn CryptoRng) -> Self {
-        Self { kv, rng }
+        Self { kv, rng, groups: None }
+    }
+
+    /// The same, with the groups last used over this storage at hand.
+    pub fn with(kv: &'a mut dyn Kv, rng: &'a mut dyn CryptoRng, groups: &'a mut Groups) -> Self {
+        Self { kv, rng, groups: Some(groups) }
     }
 
     /// A fresh last-resort key package: any number of welcomes may be made with it. Its private
@@ -142,6 +150,32 @@ impl<'a> Mls<'a> {
         let (key_package, member) = read_key_package(&provider, key_package)?;
         let key = leaf_key(key_package.leaf_node()).ok_or(KeyPackageError::Malformed)?;
         Ok((member, key))
+    }
+
+    /// Runs an operation on a node's group, which is kept in memory if the operation succeeds.
+    fn on<T, E: From<KvError> + From<MlsError>>(
+        &mut self,
+        node: &NodeId,
+        operation: impl FnOnce(&Provider<'_>, &mut MlsGroup) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Some(groups) = self.groups.take() else {
+            return self.run(|provider| operation(provider, &mut nodes::load(provider, node)?.1));
+        };
+        let result = self.run(|provider| {
+            let mut loaded = groups.take(provider, node)?;
+            let value = operation(provider, &mut loaded.group)?;
+            groups.put(provider, node, loaded)?;
+            Ok(value)
+        });
+        self.groups = Some(groups);
+        result
+    }
+
+    /// What follows does more to a node than can be seen from its message secrets.
+    fn unload(&mut self, node: &NodeId) {
+        if let Some(groups) = &mut self.groups {
+            groups.drop(node);
+        }
     }
 
     /// Runs one operation over an overlay, and keeps its changes only if it succeeds.

@@ -19,6 +19,7 @@ mod functions;
 use std::cell::{Cell, RefCell};
 
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::{limits::PAGE_ROWS, timeless::Timeless};
 use crate::kv::{Changes, Kv, KvError, KvRead, Overlay, Table};
@@ -134,6 +135,15 @@ impl<'a> Storage<'a> {
 
     pub(super) fn delete(&self, table: Table, key: &[u8]) -> Result<(), KvError> {
         self.rows.borrow_mut().delete(table, key)
+    }
+
+    /// The row that every message changes, as it is stored.
+    pub(super) fn message_secrets_row(
+        &self,
+        group: &openmls::prelude::GroupId,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, KvError> {
+        let row = self.get(Table::Mls, &self.row(Slot::MessageSecrets, group)?)?;
+        Ok(row.map(Zeroizing::new))
     }
 
     fn row(&self, slot: Slot, key: &impl Serialize) -> Result<[u8; 20], KvError> {

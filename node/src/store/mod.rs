@@ -369,6 +369,7 @@ impl Store {
                 let mut erasure = self.erasure();
                 erasure.root = erasure.file.root(generation(&opened)?)?;
                 self.shared.stale.store(true, Ordering::Release);
+                self.shared.forget();
                 *database = Some(opened);
                 health.heal();
             }

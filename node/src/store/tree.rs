@@ -251,6 +251,22 @@ impl Tree {
         Ok(())
     }
 
+    /// The key it hangs under.
+    pub(super) fn root(&self) -> Arc<Key> {
+        self.root.clone()
+    }
+
+    /// Whether it is the tree under a root key.
+    pub(super) fn hangs_under(&self, root: &Key) -> bool {
+        **self.root == **root
+    }
+
+    /// What it changed is durable: the next transaction may go on with it. Tells whether a leaf lost a
+    /// key.
+    pub(super) fn committed(&mut self) -> bool {
+        !std::mem::take(&mut self.stale).is_empty()
+    }
+
     /// The leaves that lost a key in this transaction.
     pub(super) fn stale(&self) -> &BTreeSet<u64> {
         &self.stale

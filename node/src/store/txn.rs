@@ -1,13 +1,14 @@
 //! Reading and writing within one state of the store.
 //!
 //! The law: a transaction uses the key tree under the root key that was in force when it began,
-//! and nodes are only ever read from the same state as the values they open.
+//! and nodes are only ever read from the same state as the values they open. What a writing
+//! transaction leaves to the next one in memory is what the store says after its commit.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -38,12 +39,28 @@ pub(super) struct Shared {
     pub(super) health: Health,
     /// Whether there may be stale leaves, or a root key not yet overwritten.
     pub(super) stale: AtomicBool,
+    /// What the last writing transaction knew, unless it failed: nobody else writes.
+    known: Mutex<Option<(Seen, Tree)>>,
 }
 
 impl Shared {
     /// Of a store just opened: what a crash left undone is looked for once.
     pub(super) fn new(sealer: Sealer) -> Self {
-        Self { sealer, health: Health::default(), stale: AtomicBool::new(true) }
+        let (health, stale) = (Health::default(), AtomicBool::new(true));
+        Self { sealer, health, stale, known: Mutex::new(None) }
+    }
+
+    /// Forgets what the last transaction knew: the file was opened anew.
+    pub(super) fn forget(&self) {
+        self.take();
+    }
+
+    fn take(&self) -> Option<(Seen, Tree)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, seen: Seen, tree: Tree) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((seen, tree));
     }
 
     /// Opens a value; `rows` reads the key tree.
@@ -129,12 +146,14 @@ pub struct Txn {
     tree: RefCell<Tree>,
     shared: Arc<Shared>,
     seen: RefCell<Seen>,
+    /// Whether something was changed.
+    wrote: bool,
 }
 
 /// An opened value; none where there is no row.
 type Opened = Option<Zeroizing<Vec<u8>>>;
 
-/// Rows read or written in a transaction, opened: an input asks for the same ones again and again.
+/// Rows read or written, opened: inputs ask for the same ones again and again.
 #[derive(Default)]
 struct Seen {
     rows: BTreeMap<Table, BTreeMap<Vec<u8>, Opened>>,
@@ -148,19 +167,46 @@ impl Seen {
     }
 
     fn note(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        self.bytes += key.len() + value.map_or(0, <[u8]>::len);
-        if self.bytes > limits::SEEN_BYTES_MAX {
+        let bytes = size(key, value.map_or(0, <[u8]>::len));
+        if self.bytes + bytes > limits::SEEN_BYTES_MAX {
             *self = Self::default();
         }
+        self.bytes += bytes;
         let value = value.map(|value| Zeroizing::new(value.to_vec()));
-        self.rows.entry(table).or_default().insert(key.to_vec(), value);
+        let before = self.rows.entry(table).or_default().insert(key.to_vec(), value);
+        if let Some(before) = before {
+            self.bytes -= size(key, before.map_or(0, |before| before.len()));
+        }
     }
+
+    /// Forgets the rows of a table.
+    fn forget(&mut self, table: Table) {
+        for (key, value) in self.rows.remove(&table).into_iter().flatten() {
+            self.bytes -= size(&key, value.as_ref().map_or(0, |value| value.len()));
+        }
+    }
+
+    /// Whether a row is known to have this value, or none.
+    fn says(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> bool {
+        let known = self.rows.get(&table).and_then(|rows| rows.get(key));
+        known.is_some_and(|known| known.as_ref().map(|known| known.as_slice()) == value)
+    }
+}
+
+/// What a row takes in memory.
+fn size(key: &[u8], value_bytes: usize) -> usize {
+    key.len() + value_bytes + limits::SEEN_ROW_BYTES
 }
 
 impl Txn {
     pub(super) fn new(txn: WriteTransaction, root: Arc<Key>, shared: Arc<Shared>) -> Self {
-        let (tree, seen) = (RefCell::new(Tree::new(root)), RefCell::default());
-        Self { txn: Some(txn), tree, shared, seen }
+        let (seen, tree) = match shared.take() {
+            Some((seen, tree)) if tree.hangs_under(&root) => (seen, tree),
+            Some((seen, _)) => (seen, Tree::new(root)),
+            None => (Seen::default(), Tree::new(root)),
+        };
+        let (seen, tree) = (RefCell::new(seen), RefCell::new(tree));
+        Self { txn: Some(txn), tree, shared, seen, wrote: false }
     }
 
     /// Writes what an input changed.
@@ -179,10 +225,20 @@ impl Txn {
         self.write_tree()?;
         let Some(txn) = self.txn.take() else { return Ok(()) };
         guarded(|| txn.commit()).map_err(|e| self.shared.health.fault("file", e))?;
-        if !self.tree.get_mut().stale().is_empty() {
+        if self.tree.get_mut().committed() {
             self.shared.stale.store(true, Ordering::Release);
         }
+        self.leave();
         Ok(())
+    }
+
+    /// Leaves what it knows to the next transaction, but for what stays in memory for no longer than it
+    /// is used.
+    fn leave(&mut self) {
+        self.seen.get_mut().forget(Table::Secrets);
+        let tree = self.tree.get_mut();
+        let after = Tree::new(tree.root());
+        self.shared.keep(self.seen.take(), std::mem::replace(tree, after));
     }
 
     /// Up to `limit` leaves that lost a key.
@@ -199,6 +255,7 @@ impl Txn {
 
     /// Gives stale leaves and all above them fresh keys, with `root` on top.
     pub(super) fn renew(&mut self, leaves: &BTreeSet<u64>, root: Arc<Key>) -> Result<(), KvError> {
+        self.wrote = true;
         let rows = |key: &[u8]| self.with(TREE, TREE_NAME, |rows| read(rows, key));
         self.tree.borrow_mut().renew(leaves, root, &rows)?;
         self.with(TREE, TREE_NAME, |rows| {
@@ -211,6 +268,7 @@ impl Txn {
 
     /// States which root key the tree hangs under.
     pub(super) fn set_generation(&mut self, generation: u64) -> Result<(), KvError> {
+        self.wrote = true;
         let Some(txn) = &self.txn else { return Err(closed()) };
         guarded(|| {
             let mut header = txn.open_table(HEADER)?;
@@ -222,7 +280,8 @@ impl Txn {
 
     /// Damages a row: overwrites its value by that of another.
     #[cfg(test)]
-    pub(super) fn plant(&self, table: Table, from: &[u8], to: &[u8]) {
+    pub(super) fn plant(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        self.seen.take();
         self.with(definition(table), table.name(), |rows| {
             let value = rows.get(from)?.map(|value| value.value().to_vec()).unwrap_or_default();
             drop(rows.insert(to, value.as_slice())?);
@@ -302,10 +361,13 @@ impl Txn {
 
 impl Drop for Txn {
     fn drop(&mut self) {
-        if let Some(txn) = self.txn.take()
-            && let Err(error) = guarded(|| txn.abort())
-        {
-            self.shared.health.fault("file", error);
+        let Some(txn) = self.txn.take() else { return };
+        match guarded(|| txn.abort()) {
+            Ok(()) if !self.wrote => self.leave(),
+            Ok(()) => {}
+            Err(error) => {
+                self.shared.health.fault("file", error);
+            }
         }
     }
 }
@@ -333,8 +395,19 @@ impl KvRead for Txn {
         let mut rows = self.with(definition(table), table.name(), |rows| {
             read_range(rows, table, start, end, reverse, limit)
         })?;
+        let few = rows.len() <= limits::SCAN_ROWS_SEEN;
         for (key, value) in &mut rows {
-            *value = self.open(table, key, value)?;
+            let seen = self.seen.borrow().get(table, key).flatten();
+            *value = match seen {
+                Some(seen) => seen,
+                None => {
+                    let opened = self.open(table, key, value)?;
+                    if few {
+                        self.seen.borrow_mut().note(table, key, Some(&opened));
+                    }
+                    opened
+                }
+            };
         }
         Ok(rows)
     }
@@ -342,6 +415,10 @@ impl KvRead for Txn {
 
 impl Kv for Txn {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        if self.seen.get_mut().says(table, key, Some(value)) {
+            return Ok(());
+        }
+        self.wrote = true;
         self.seen.get_mut().note(table, key, Some(value));
         let key = self.shared.sealer.stored_key(table, key);
         let sealed = if table.erasable() {
@@ -356,6 +433,10 @@ impl Kv for Txn {
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), KvError> {
+        if self.seen.get_mut().says(table, key, None) {
+            return Ok(());
+        }
+        self.wrote = true;
         self.seen.get_mut().note(table, key, None);
         let key = self.shared.sealer.stored_key(table, key);
         let removed = self.with(definition(table), table.name(), |rows| {

@@ -167,12 +167,15 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     mut queued: mpsc::Receiver<Vec<u8>>,
     shared: Arc<Shared>,
 ) -> ClientError {
-    while let Some(bytes) = queued.recv().await {
+    while let Some(mut bytes) = queued.recv().await {
+        // What waits is written at once.
+        while bytes.len() < READ_BUFFER_BYTES
+            && let Ok(more) = queued.try_recv()
+        {
+            bytes.extend(more);
+        }
         let written = async {
             stream.write_all(&bytes).await?;
-            while let Ok(bytes) = queued.try_recv() {
-                stream.write_all(&bytes).await?;
-            }
             stream.flush().await
         };
         if let Err(error) = written.await {
@@ -192,8 +195,9 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
     pushes: mpsc::Sender<Pushed>,
     shared: Arc<Shared>,
 ) -> ClientError {
+    let mut buffer = Vec::new();
     loop {
-        let frame = match next_frame(&mut stream, &mut framed).await {
+        let frame = match next_frame(&mut stream, &mut framed, &mut buffer).await {
             Ok(frame) => frame,
             Err(why) => return why,
         };
@@ -211,7 +215,7 @@ pub(super) async fn read_hello<R: AsyncRead + Unpin>(
     stream: &mut R,
 ) -> Result<(Hello, Framed), ClientError> {
     let mut framed = Framed::default();
-    match next_frame(stream, &mut framed).await? {
+    match next_frame(stream, &mut framed, &mut Vec::new()).await? {
         ServerFrame::Hello(hello) => Ok((hello, framed)),
         ServerFrame::Reply { result: Err(refusal), .. } => Err(ClientError::Refused(refusal)),
         _ => Err(ClientError::Protocol("it does not say hello first")),
@@ -221,8 +225,8 @@ pub(super) async fn read_hello<R: AsyncRead + Unpin>(
 async fn next_frame<R: AsyncRead + Unpin>(
     stream: &mut R,
     framed: &mut Framed,
+    buffer: &mut Vec<u8>,
 ) -> Result<ServerFrame, ClientError> {
-    let mut buffer = Vec::new();
     loop {
         match framed.next_frame().map(|bytes| bytes.map(decode_frame)) {
             Ok(Some(Ok(frame))) => return Ok(frame),
@@ -230,7 +234,7 @@ async fn next_frame<R: AsyncRead + Unpin>(
             Ok(Some(Err(error))) | Err(error) => return Err(broken(error)),
         }
         buffer.resize(READ_BUFFER_BYTES, 0);
-        match stream.read(&mut buffer).await {
+        match stream.read(buffer).await {
             Ok(0) => return Err(ClientError::Ended("the relay closed it".into())),
             Ok(length) => framed.extend(&buffer[..length]),
             Err(error) => return Err(ended(&error)),

@@ -11,13 +11,15 @@
 //!
 //! ```text
 //! open(session) -> Hello          a stream was accepted
-//! handle(session, frame)          any number
+//! handle(session, request)        any number
 //! commit() -> [Out]               replies, pushes, sessions to close
+//! release() -> [Released]         the same, promises not signed yet: see `promise`
 //! flushed(session, cost)          pushes of this cost are on the socket: more may follow
 //! close(session)                  the stream ended
 //! tick()                          now and then: expiry
 //! ```
 
+mod promise;
 mod push;
 mod rate;
 mod read;
@@ -31,8 +33,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use rand_core::CryptoRng;
 
-pub use self::session::{SessionId, Source};
-use self::{rate::SourceState, session::Session};
+pub(crate) use self::rate::Bucket;
+use self::{promise::Answer, rate::SourceState, session::Session};
+pub use self::{
+    promise::{Arrived, Released, Unsigned},
+    session::{SessionId, Source},
+};
 use crate::{
     limits::{
         DEPOSIT_BYTES_MAX, DEPOSIT_ITEMS_MAX, ITEM_BYTES_MAX, RelayLimits, SLOT_BYTES_MAX,
@@ -79,7 +85,7 @@ pub struct Engine<S> {
 /// What happened since the last commit.
 #[derive(Debug, Default)]
 struct Batch {
-    replies: Vec<(SessionId, u64, Result<Reply, RelayError>)>,
+    replies: Vec<(SessionId, u64, Result<Answer, RelayError>)>,
     ended: Vec<(SessionId, u64)>,
     begun: Vec<(SessionId, u64)>,
     wrote: bool,
@@ -174,9 +180,10 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Takes a request; its reply comes with a [`Engine::commit`]. Unknown sessions are ignored.
-    pub fn handle(&mut self, now_ms: u64, session: SessionId, frame: ClientFrame) {
-        let ClientFrame { request_id, request } = frame;
-        let result = self.answer(now_ms, session, request_id, request);
+    pub fn handle(&mut self, now_ms: u64, session: SessionId, request: impl Into<Arrived>) {
+        let request = request.into();
+        let request_id = request.frame.request_id;
+        let result = self.answer(now_ms, session, request);
         if self.sessions.contains_key(&session) {
             self.batch.replies.push((session, request_id, result));
         }
@@ -184,6 +191,16 @@ impl<S: Storage> Engine<S> {
 
     /// Makes what was written durable, then releases the replies and pushes what is new.
     pub fn commit(&mut self, now_ms: u64) -> Vec<Out> {
+        let released = self.release(now_ms).into_iter();
+        let signed = released.map(|Released { session, frame, cost }| {
+            let frame = frame.sign(&self.key);
+            Out::Send { session, frame, cost }
+        });
+        signed.collect()
+    }
+
+    /// The same, for whoever signs what is promised.
+    pub fn release(&mut self, now_ms: u64) -> Vec<Released> {
         let mut batch = std::mem::take(&mut self.batch);
         if let Err(error) = self.commit_storage(&batch) {
             let refusal = refusal(&error);
@@ -199,13 +216,13 @@ impl<S: Storage> Engine<S> {
         }
         let mut out = Vec::new();
         for (session, request_id, result) in batch.replies {
-            let frame = ServerFrame::Reply { request_id, result };
-            out.push(Out::Send { session, frame, cost: 0 });
+            let frame = Unsigned::reply(request_id, result);
+            out.push(Released { session, frame, cost: 0 });
         }
         for (session, subscription) in batch.ended {
             let reason = RelayError::UnknownReader;
-            let frame = ServerFrame::Push(Push::Ended { subscription, reason });
-            out.push(Out::Send { session, frame, cost: 0 });
+            let frame = ServerFrame::Push(Push::Ended { subscription, reason }).into();
+            out.push(Released { session, frame, cost: 0 });
         }
         self.mark_grown(&batch.grown, &batch.slots, &mut batch.pump);
         for session in batch.pump {
@@ -266,18 +283,20 @@ impl<S: Storage> Engine<S> {
         &mut self,
         now_ms: u64,
         id: SessionId,
-        request_id: u64,
-        request: Request,
-    ) -> Result<Reply, RelayError> {
+        request: Arrived,
+    ) -> Result<Answer, RelayError> {
         let session = self.sessions.get(&id).ok_or(RelayError::Closing)?;
         let (binding, source) = (session.binding, session.source);
         self.source(source, now_ms).requests.take(now_ms, 1)?;
-        check_sizes(&request)?;
-        if !binding.check(&request) {
+        check_sizes(&request.frame.request)?;
+        if !request.is_right(&binding) {
             return Err(RelayError::BadSignature);
         }
-        match request {
-            Request::Write { queue, op, .. } => self.write(now_ms, source, &queue.id(), op),
+        let ClientFrame { request_id, request } = request.frame;
+        let reply = match request {
+            Request::Write { queue, op, .. } => {
+                return self.write(now_ms, source, &queue.id(), op);
+            }
             Request::RegisterReader { queue, reader, start, .. } => {
                 self.register(now_ms, source, &queue.id(), &reader, start)
             }
@@ -290,7 +309,8 @@ impl<S: Storage> Engine<S> {
             }
             Request::Delete { queue, items } => self.delete(&queue, items),
             Request::Status => Ok(Reply::Status(self.status(now_ms))),
-        }
+        };
+        reply.map(Answer::Reply)
     }
 
     fn status(&self, now_ms: u64) -> RelayStatus {

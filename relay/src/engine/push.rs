@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Out, session::SessionId};
+use super::{Engine, promise::Released, session::SessionId};
 use crate::{
     limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PAGE_SLOTS_MAX, PUSH_OVERHEAD_BYTES},
     protocol::{Item, Push, QueueId, RelayError, ServerFrame, SlotId},
@@ -38,7 +38,7 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Pushes to a session, in turn, until nothing is left or its share of memory is used.
-    pub(super) fn pump(&mut self, now_ms: u64, id: SessionId, out: &mut Vec<Out>) {
+    pub(super) fn pump(&mut self, now_ms: u64, id: SessionId, out: &mut Vec<Released>) {
         loop {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             if session.in_flight_bytes >= self.limits.session_push_bytes_max {
@@ -56,13 +56,17 @@ impl<S: Storage> Engine<S> {
                     if let Some(session) = self.sessions.get_mut(&id) {
                         session.in_flight_bytes = session.in_flight_bytes.saturating_add(cost);
                     }
-                    out.push(Out::Send { session: id, frame: ServerFrame::Push(push), cost });
+                    out.push(Released { session: id, frame: ServerFrame::Push(push).into(), cost });
                 }
                 Err(_) => {
                     self.forget_subscription(id, turn);
                     let reason = RelayError::StorageFailed;
                     let push = Push::Ended { subscription: turn, reason };
-                    out.push(Out::Send { session: id, frame: ServerFrame::Push(push), cost: 0 });
+                    out.push(Released {
+                        session: id,
+                        frame: ServerFrame::Push(push).into(),
+                        cost: 0,
+                    });
                 }
             }
         }

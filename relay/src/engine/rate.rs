@@ -39,7 +39,7 @@ impl SourceState {
 
 /// A token bucket that refills evenly. A clock that jumps back refills nothing.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     /// Tokens times `period_ms`, so that refilling needs no fractions.
     level: u128,
@@ -47,12 +47,12 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: Rate, now_ms: u64) -> Self {
+    pub(crate) fn new(rate: Rate, now_ms: u64) -> Self {
         Self { rate, level: capacity(&rate), at_ms: now_ms }
     }
 
     /// Takes `cost` tokens (at most the bucket's size), or says when they will be there.
-    pub(super) fn take(&mut self, now_ms: u64, cost: u64) -> Result<(), RelayError> {
+    pub(crate) fn take(&mut self, now_ms: u64, cost: u64) -> Result<(), RelayError> {
         self.level = self.level_at(now_ms);
         self.at_ms = now_ms;
         let need = u128::from(cost.min(self.rate.burst)) * u128::from(self.rate.period_ms.max(1));

@@ -1,12 +1,11 @@
 //! What changes a queue: deposits, slots, deletions, registrations.
 
-use super::{Engine, session::Source};
+use super::{Engine, promise::Answer, session::Source};
 use crate::{
     limits::{ITEM_BYTES_MAX, ITEM_OVERHEAD_BYTES, SLOT_TTL_MS, TTL_DEFAULT_MS, TTL_MIN_MS},
     protocol::{
-        DeleteOutcome, DeleteToken, Deleted, DepositItem, Deposited, ItemId, QueueId, ReaderId,
-        Registered, RelayError, Reply, Slot, SlotStored, StartAt, Statement, Stored, Token,
-        WriteOp,
+        DeleteOutcome, DeleteToken, Deleted, DepositItem, ItemId, QueueId, ReaderId, Registered,
+        RelayError, Reply, Slot, SlotStored, StartAt, Statement, Token, WriteOp,
     },
     storage::{NewItem, QueueState, ReaderState, Storage},
 };
@@ -18,10 +17,12 @@ impl<S: Storage> Engine<S> {
         source: Source,
         queue: &QueueId,
         op: WriteOp,
-    ) -> Result<Reply, RelayError> {
+    ) -> Result<Answer, RelayError> {
         match op {
             WriteOp::Deposit(items) => self.deposit(now_ms, source, queue, &items),
-            WriteOp::PutSlot(slot) => self.put_slot(now_ms, source, queue, &slot),
+            WriteOp::PutSlot(slot) => {
+                self.put_slot(now_ms, source, queue, &slot).map(Answer::Reply)
+            }
         }
     }
 
@@ -82,7 +83,7 @@ impl<S: Storage> Engine<S> {
         source: Source,
         queue: &QueueId,
         items: &[DepositItem],
-    ) -> Result<Reply, RelayError> {
+    ) -> Result<Answer, RelayError> {
         let bytes: u64 = items.iter().map(|item| item.payload.len() as u64).sum();
         self.source(source, now_ms).deposit_bytes.take(now_ms, bytes)?;
         let mut outcomes = Vec::with_capacity(items.len());
@@ -94,11 +95,10 @@ impl<S: Storage> Engine<S> {
             }
             outcomes.push(outcome.map(|expires_at_ms| {
                 let epoch = self.storage.epoch();
-                let statement = Statement { queue: *queue, item: item.id, epoch, expires_at_ms };
-                Stored::sign(statement, &self.key)
+                Statement { queue: *queue, item: item.id, epoch, expires_at_ms }
             }));
         }
-        Ok(Reply::Deposited(Deposited { outcomes }))
+        Ok(Answer::Promises(outcomes))
     }
 
     /// Stores one item, or keeps the one that is held at least as long; until when.

@@ -17,18 +17,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{Failed, StartError, folder};
 use crate::{
-    engine::{Engine, Out, SessionId, Source},
+    engine::{Arrived, Engine, Released, SessionId, Source, Unsigned},
     limits::{
-        BATCH_INPUTS_MAX, QUEUED_BYTES_MAX, QUEUED_INPUTS_MAX, RelayLimits, TICK_INTERVAL_MS,
+        BATCH_INPUTS_MAX, QUEUED_BYTES_MAX, QUEUED_INPUTS_MAX, Rate, RelayLimits, TICK_INTERVAL_MS,
     },
-    protocol::{ClientFrame, Hello, RelayError, ServerFrame},
+    protocol::{Hello, RelayError},
     storage::{Storage, redb::RedbStorage},
 };
 
 /// A frame for a session's socket, and what to report once it is written.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) frame: ServerFrame,
+    pub(super) frame: Unsigned,
     pub(super) cost: u64,
 }
 
@@ -37,6 +37,10 @@ pub(super) struct Outgoing {
 pub(super) struct Handle {
     inputs: mpsc::Sender<Input>,
     bytes: Arc<Semaphore>,
+    /// Signs what is promised.
+    key: Arc<SigningKey>,
+    /// What a source may ask.
+    requests: Rate,
 }
 
 /// The worker's thread.
@@ -50,7 +54,7 @@ type Opened = Result<(SessionId, Hello), RelayError>;
 
 enum Input {
     Open { source: Source, out: mpsc::UnboundedSender<Outgoing>, opened: oneshot::Sender<Opened> },
-    Frame { session: SessionId, frame: Box<ClientFrame>, _bytes: OwnedSemaphorePermit },
+    Frame { session: SessionId, frame: Box<Arrived>, _bytes: OwnedSemaphorePermit },
     Flushed { session: SessionId, cost: u64 },
     Close { session: SessionId },
     Tick,
@@ -66,6 +70,7 @@ impl Worker {
     ) -> Result<Self, StartError> {
         let (inputs, queue) = mpsc::channel(QUEUED_INPUTS_MAX);
         let rng = ChaCha20Rng::from_seed(folder::random().map_err(StartError::System)?);
+        let (signer, requests) = (Arc::new(key.clone()), limits.source_requests);
         let state = State {
             engine: Engine::new(store, key, limits),
             rng,
@@ -84,7 +89,8 @@ impl Worker {
             }
         });
         let thread = Some(thread.map_err(|error| StartError::System(error.to_string()))?);
-        let handle = Handle { inputs, bytes: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)) };
+        let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
+        let handle = Handle { inputs, bytes, key: signer, requests };
         tokio::spawn(ticks(handle.inputs.downgrade()));
         Ok(Self { handle, thread })
     }
@@ -120,13 +126,23 @@ impl Handle {
     pub(super) async fn frame(
         &self,
         session: SessionId,
-        frame: ClientFrame,
+        frame: Arrived,
         bytes: usize,
     ) -> Result<(), RelayError> {
         let bytes = u32::try_from(bytes.clamp(1, QUEUED_BYTES_MAX)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
         let permit = permit.map_err(|_| RelayError::Closing)?;
         self.send(Input::Frame { session, frame: Box::new(frame), _bytes: permit }).await
+    }
+
+    /// The relay's own key.
+    pub(super) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// What a source may ask of all its sessions together.
+    pub(super) fn requests(&self) -> Rate {
+        self.requests
     }
 
     pub(super) async fn flushed(&self, session: SessionId, cost: u64) -> Result<(), RelayError> {
@@ -218,8 +234,9 @@ impl State {
     }
 
     fn commit(&mut self) {
-        for Out::Send { session, frame, cost } in self.engine.commit(self.now_ms) {
-            if let ServerFrame::Reply { result: Err(refusal), .. } = &frame {
+        // Promises are signed by the sessions.
+        for Released { session, frame, cost } in self.engine.release(self.now_ms) {
+            if let Some(refusal) = frame.refusal() {
                 tracing::debug!(session = session.0, %refusal, "refused");
             }
             let Some(out) = self.out.get(&session) else { continue };

@@ -90,7 +90,11 @@ pub(crate) fn receive(
     }
     let governance = ctx.live.governance.get(&*ctx.kv, number)?;
     let rules = |facts: &CommitFacts| validity::check(facts, &Rules(governance));
-    let processed = Mls::new(ctx.kv, ctx.rng).process(&arrived.parent, &arrived.commit, &rules);
+    let processed = Mls::with(ctx.kv, ctx.rng, &mut ctx.live.groups).process(
+        &arrived.parent,
+        &arrived.commit,
+        &rules,
+    );
     match processed {
         Ok(Processed { node: Some(node), facts }) => take_up(ctx, number, node, &facts, arrived),
         Ok(Processed { node: None, facts }) => {
@@ -206,8 +210,7 @@ fn come_in(
     };
     let signing = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &signing };
-    let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, &channel.conversation, &welcome.message)
-    {
+    let joined = match ctx.mls().join(&me, &channel.conversation, &welcome.message) {
         Ok(joined) => joined,
         Err(JoinError::Known) => return Ok(true),
         Err(JoinError::Mls(MlsError::Storage(error))) => return Err(error.into()),
@@ -216,7 +219,7 @@ fn come_in(
     let asked = channel.asked.iter().find(|asked| asked.leaf == joined.own_leaf).cloned();
     let asked = asked.ok_or(CoreError::Refused("a welcome we did not ask for"))?;
     let kept = match channel.tip {
-        Some(tip) => Mls::new(ctx.kv, ctx.rng).members(&tip).unwrap_or_default(),
+        Some(tip) => ctx.mls().members(&tip).unwrap_or_default(),
         None => Vec::new(),
     };
     let right = with_governance(ctx, number, |governance| {

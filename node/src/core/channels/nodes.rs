@@ -23,7 +23,6 @@ use crate::{
     api::error::ApiError,
     kv::{KvError, KvRead, Table},
     limits,
-    mls::Mls,
 };
 
 /// `Channels` `[1][conversation][node]`: what is left of a node.
@@ -65,7 +64,8 @@ pub(super) fn insert(
     let routing = match new.inherits {
         Some(secret) => secret,
         None => {
-            let exported = Mls::new(ctx.kv, ctx.rng)
+            let exported = ctx
+                .mls()
                 .export(&new.node, "kith/routing/1", &[], 32)
                 .map_err(ApiError::internal)?;
             let mut secret = [0; 32];
@@ -124,7 +124,7 @@ fn place(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, routing: &[u8; 32]) -> Res
 /// How many leaves of a node governance has revoked.
 fn revoked(ctx: &mut Ctx<'_>, channel: &ChannelRow, node: &NodeId) -> Result<u32, CoreError> {
     let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
-    let members = Mls::new(ctx.kv, ctx.rng).members(node).map_err(ApiError::internal)?;
+    let members = ctx.mls().members(node).map_err(ApiError::internal)?;
     let gone = members.iter().filter(|leaf| live.get(&leaf.device) != Some(&leaf.user));
     Ok(u32::try_from(gone.count()).unwrap_or(u32::MAX))
 }
@@ -279,7 +279,7 @@ fn forget(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, gone: &[NodeId]) -> Resul
             &Skeleton { place, until_ms },
         )?;
         ctx.kv.delete(Table::Channels, &key(COMMIT, number, &node.0))?;
-        Mls::new(ctx.kv, ctx.rng).forget(node)?;
+        ctx.mls().forget(node)?;
         if !path.contains(node) {
             travel::moot(ctx, number, node)?;
         }

@@ -21,7 +21,7 @@ use crate::{
     api::error::ApiError,
     core::{CoreError, Ctx, envelope::Welcome, introductions, people, siblings},
     limits,
-    mls::{self, LeafKey, Member, Mls, commit::Committed},
+    mls::{self, LeafKey, Member, commit::Committed},
 };
 
 /// What governance says now.
@@ -35,7 +35,7 @@ struct Wanted {
 /// Does what is due in the tree of a conversation: commits, or asks for it. Says when to look again.
 pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option<u64>, CoreError> {
     let Some(tip) = channel.tip().cloned() else { return Ok(None) };
-    let mut mls = Mls::new(ctx.kv, ctx.rng);
+    let mut mls = ctx.mls();
     let leaves = mls.members(&tip.node).map_err(ApiError::internal)?;
     let header = mls.header(&tip.node).map_err(ApiError::internal)?;
     let wanted = with_governance(ctx, channel.number, |governance| {
@@ -152,7 +152,7 @@ fn plan(
         }
     }
     others.retain(|(device, key_package)| {
-        let member = Mls::new(ctx.kv, ctx.rng).inspect_key_package(key_package);
+        let member = ctx.mls().inspect_key_package(key_package);
         member.is_ok_and(|member| member.device == *device && belongs(&member))
     });
     Ok(Plan { gone, requests, others, again_ms })
@@ -225,9 +225,8 @@ fn make(
     let add: Vec<&[u8]> = asked.chain(known).collect();
     let signing = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &signing };
-    let committed = Mls::new(ctx.kv, ctx.rng)
-        .commit(&me, &tip, &wanted.heads, &add, &remove)
-        .map_err(ApiError::internal)?;
+    let committed =
+        ctx.mls().commit(&me, &tip, &wanted.heads, &add, &remove).map_err(ApiError::internal)?;
     // Who is removed to be added again must not be left out.
     if !committed.skipped.is_empty() {
         return Err(CoreError::Refused("a key package that can not be used"));
@@ -249,14 +248,14 @@ fn publish(
     let mut added: Vec<(DeviceId, LeafKey)> =
         requests.iter().map(|request| (request.device, request.leaf)).collect();
     for (device, key_package) in others {
-        let leaf = Mls::new(ctx.kv, ctx.rng).leaf_of(key_package).map_err(ApiError::internal)?;
+        let leaf = ctx.mls().leaf_of(key_package).map_err(ApiError::internal)?;
         added.push((*device, leaf.1));
     }
     let rekeyed = !gone.is_empty();
     let welcome = committed.welcome.map(|message| Welcome { message, rekeyed });
     let recovers = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
     let commit = committed.commit.clone();
-    let known = Mls::new(ctx.kv, ctx.rng).header(&parent.node).map_err(ApiError::internal)?;
+    let known = ctx.mls().header(&parent.node).map_err(ApiError::internal)?;
     let governance = governance_since(ctx, channel.number, &known.gov_heads, &wanted.heads)?;
     let arrived = Arrived { parent: parent.node, commit, welcome, recovers, governance };
     let new = nodes::New {
@@ -296,7 +295,7 @@ pub(super) fn commit_anyway(
     let mut channel =
         super::row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
     let tip = channel.tip.ok_or(CoreError::Refused("an unopened conversation"))?;
-    let leaves = Mls::new(ctx.kv, ctx.rng).members(&tip).map_err(ApiError::internal)?;
+    let leaves = ctx.mls().members(&tip).map_err(ApiError::internal)?;
     let wanted = with_governance(ctx, number, |governance| {
         Ok(Wanted {
             users: governance.members_in_order(),

@@ -15,7 +15,7 @@ use crate::{
     identity::{IdentityError, Signed, Statement},
     kv::Table,
     limits,
-    mls::{self, LeafKey, Mls},
+    mls::{self, LeafKey},
 };
 use kith_crdt::canonical::DecodeError;
 
@@ -99,7 +99,7 @@ pub(super) fn ask(ctx: &mut Ctx<'_>, channel: &mut ChannelRow, why: Why) -> Resu
     }
     let signing = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &signing };
-    let mut mls = Mls::new(ctx.kv, ctx.rng);
+    let mut mls = ctx.mls();
     let key_package = mls.key_package(&me).map_err(ApiError::internal)?;
     let (_, leaf) = mls.leaf_of(&key_package).map_err(ApiError::internal)?;
     channel.asked_sequence += 1;
@@ -145,7 +145,7 @@ pub(super) fn withdraw(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<()
 }
 
 fn forget(ctx: &mut Ctx<'_>, number: ConvNo, asked: &Asked) -> Result<(), CoreError> {
-    Mls::new(ctx.kv, ctx.rng).forget_key_package(&asked.key_package).map_err(ApiError::internal)?;
+    ctx.mls().forget_key_package(&asked.key_package).map_err(ApiError::internal)?;
     travel::withdraw(ctx, number, asked.sequence)
 }
 
@@ -170,7 +170,8 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
         Ok(governance.live_devices().get(&request.device).copied())
     })?;
     let user = user.ok_or(CoreError::Refused("a stranger's request for keys"))?;
-    let (member, leaf) = Mls::new(ctx.kv, ctx.rng)
+    let (member, leaf) = ctx
+        .mls()
         .leaf_of(&request.key_package)
         .map_err(|_| CoreError::Refused("a request with an unusable key package"))?;
     if member != (mls::Member { user, device: request.device }) {

@@ -346,7 +346,7 @@ fn what_is_over_is_erased_once_all_follow_or_after_a_week() {
         let number = channel.number;
         for node in before.iter().filter(|row| Some(row.node) != channel.tip) {
             let (held, skeleton) = group.act_quietly(at, |ctx| {
-                let held = Mls::new(ctx.kv, ctx.rng).holds(&node.node)?;
+                let held = ctx.mls().holds(&node.node)?;
                 Ok((
                     held,
                     super::nodes::was_held(ctx.kv, &row(ctx.kv, number)?.unwrap(), &node.node)?,
@@ -463,7 +463,7 @@ fn who_was_removed_reads_nothing_more() {
     assert_eq!(group.has(1, 0), before + 1);
     assert_eq!(group.has(2, 0), before);
     let tip = first.tip.unwrap();
-    assert!(!group.act_quietly(2, |ctx| Ok(Mls::new(ctx.kv, ctx.rng).holds(&tip)?)));
+    assert!(!group.act_quietly(2, |ctx| Ok(ctx.mls().holds(&tip)?)));
 }
 
 #[test]

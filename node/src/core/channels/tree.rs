@@ -15,7 +15,7 @@ use crate::{
     identity::record::VerifiedDeviceRecord,
     limits,
     mls::{
-        self, Mls,
+        self,
         fork::{Fork, ForkNode},
     },
 };
@@ -171,12 +171,10 @@ pub(super) fn found_with(
     let conversation = super::conversation_id(ctx.kv, number)?;
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let created = Mls::new(ctx.kv, ctx.rng)
-        .create(&me, &conversation, heads, key_packages)
-        .map_err(|error| {
-            tracing::warn!(%error, "cannot found a conversation");
-            CoreError::Refused("a conversation that can not be founded")
-        })?;
+    let created = ctx.mls().create(&me, &conversation, heads, key_packages).map_err(|error| {
+        tracing::warn!(%error, "cannot found a conversation");
+        CoreError::Refused("a conversation that can not be founded")
+    })?;
     let welcome = created.welcome.filter(|_| created.skipped.is_empty());
     let welcome = welcome.ok_or(CoreError::Refused("an unusable key package"))?;
     let (committer, leaf_ms) = (ctx.me.device, ctx.now_ms);
@@ -195,7 +193,7 @@ pub(crate) fn join(
     let known = row(ctx.kv, number)?.ok_or(CoreError::Refused("an unopened conversation"))?;
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, conversation, welcome) {
+    let joined = match ctx.mls().join(&me, conversation, welcome) {
         Ok(joined) => joined,
         Err(mls::error::JoinError::Known) => return Ok(number),
         Err(error) => {
@@ -227,9 +225,7 @@ pub(crate) fn found_alone(ctx: &mut Ctx<'_>, number: ConvNo) -> Result<(), CoreE
     let heads = with_governance(ctx, number, |governance| Ok(governance.next_heads(&[])))?;
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let created = Mls::new(ctx.kv, ctx.rng)
-        .create(&me, &conversation, &heads, &[])
-        .map_err(ApiError::internal)?;
+    let created = ctx.mls().create(&me, &conversation, &heads, &[]).map_err(ApiError::internal)?;
     let (committer, leaf_ms) = (ctx.me.device, ctx.now_ms);
     begin(ctx, number, nodes::New { committer, leaf_ms, ..nodes::New::genesis(created.node) })
 }
@@ -249,7 +245,7 @@ pub(crate) fn enter(
     }
     let key = ctx.me.secrets.signing_key();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let joined = match Mls::new(ctx.kv, ctx.rng).join(&me, &known.conversation, welcome) {
+    let joined = match ctx.mls().join(&me, &known.conversation, welcome) {
         Ok(joined) => joined,
         Err(mls::error::JoinError::Known) => return Ok(()),
         Err(error) => {

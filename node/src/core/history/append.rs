@@ -139,12 +139,11 @@ impl Pen<'_> {
             op,
         };
         let place = row.place(row.chain);
-        let signed = SignedEntry::sign(&txn.sums.id, place, row.head, &header, self.author.key);
-        let signed = signed.map_err(|error| match error {
+        let written = SignedEntry::write(&txn.sums.id, place, row.head, &header, self.author.key);
+        let (signed, entry) = written.map_err(|error| match error {
             EntryError::Header(error) => HistoryError::Header(error),
             error => HistoryError::Entry(error),
         })?;
-        let entry = signed.verify(&txn.sums.id)?;
         let id = *entry.id();
         txn.apply(self.no, entry, body.clone())?;
         self.entries.push((signed, body));

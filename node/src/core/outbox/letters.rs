@@ -19,8 +19,7 @@ use crate::core::{
 };
 use crate::{
     kv::{KvError, KvRead, Table},
-    limits,
-    mls::{self, Mls},
+    limits, mls,
 };
 
 /// A letter at relays: what it carries and where it lies.
@@ -232,9 +231,8 @@ pub(super) fn seal(
     }
     let letter = Letter::Entries(carried).encode();
     let me = mls::Me { user: ctx.me.user, key: &key };
-    let message = Mls::new(ctx.kv, ctx.rng)
-        .seal(&me, &tip.node, &letter)
-        .map_err(crate::api::error::ApiError::internal)?;
+    let message =
+        ctx.mls().seal(&me, &tip.node, &letter).map_err(crate::api::error::ApiError::internal)?;
     let inner = Inner::Letter { node: tip.node, message };
     Ok(Some((tip.node, tip.routing().seal(ctx.rng, &inner), to)))
 }

@@ -4,6 +4,7 @@ mod determinism;
 mod forks;
 mod groups;
 mod hostile;
+mod loaded;
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::id::{ConversationId, EntryId, NodeId, UserId};

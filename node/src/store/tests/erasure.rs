@@ -203,7 +203,7 @@ fn a_damaged_value_is_replaced_and_removed_without_touching_another() {
     store.write(put(Table::Bodies, b"2", b"two")).unwrap();
     for remove in [false, true] {
         // The second value is overwritten by a copy of the first, which names the first's key.
-        let txn = store.begin().unwrap();
+        let mut txn = store.begin().unwrap();
         txn.plant(Table::Bodies, b"1", b"2");
         txn.commit().unwrap();
         let damaged = store.snapshot().unwrap().get(Table::Bodies, b"2");

@@ -30,6 +30,50 @@ fn text_of(seed: u64, row: u32) -> Vec<u8> {
 }
 
 #[test]
+fn a_transaction_leaves_to_the_next_what_was_committed_and_nothing_else() {
+    let disk = SimDisk::default();
+    let store = create(&disk);
+    let keys: [&[u8]; 3] = [b"1", b"2", b"3"];
+    let says = |store: &Store, expected: [Option<&[u8]>; 3]| {
+        for (key, value) in keys.iter().zip(expected) {
+            let value = value.map(<[u8]>::to_vec);
+            assert_eq!(store.begin().unwrap().get(Table::Bodies, key).unwrap(), value);
+            assert_eq!(store.snapshot().unwrap().get(Table::Bodies, key).unwrap(), value);
+        }
+        let rows = |kv: &dyn KvRead| kv.scan(Table::Bodies, b"1", b"4", false, 9).unwrap();
+        assert_eq!(rows(&store.begin().unwrap()), rows(&store.snapshot().unwrap()));
+    };
+    store.write(put(Table::Bodies, b"1", b"one")).unwrap();
+    store.write(put(Table::Bodies, b"2", b"two")).unwrap();
+    says(&store, [Some(b"one"), Some(b"two"), None]);
+
+    let mut txn = store.begin().unwrap();
+    txn.put(Table::Bodies, b"1", b"never written").unwrap();
+    txn.delete(Table::Bodies, b"2").unwrap();
+    txn.put(Table::Bodies, b"3", b"nor this").unwrap();
+    assert_eq!(txn.get(Table::Bodies, b"2").unwrap(), None);
+    drop(txn);
+    says(&store, [Some(b"one"), Some(b"two"), None]);
+
+    disk.cut_after(3);
+    assert!(store.write(put(Table::Bodies, b"1", &[0; 20_000])).is_err(), "the disk is gone");
+    drop(store);
+    disk.crash(&mut ChaCha20Rng::seed_from_u64(1));
+    let store = disk.open(&key()).unwrap();
+    says(&store, [Some(b"one"), Some(b"two"), None]);
+
+    // The keys of what was replaced go, and those above them change: what stays opens all the same.
+    store.write(BTreeMap::from([((Table::Bodies, b"2".to_vec()), None)])).unwrap();
+    store.write(put(Table::Bodies, b"1", b"another one")).unwrap();
+    store.erase_all().unwrap();
+    says(&store, [Some(b"another one"), None, None]);
+    store.write(put(Table::Bodies, b"3", b"three")).unwrap();
+    says(&store, [Some(b"another one"), None, Some(b"three")]);
+    drop(store);
+    says(&disk.open(&key()).unwrap(), [Some(b"another one"), None, Some(b"three")]);
+}
+
+#[test]
 fn sixty_torn_crashes_lose_nothing_that_was_committed() {
     let mut torn = 0;
     for seed in 0..60 {

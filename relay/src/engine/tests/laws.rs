@@ -272,6 +272,36 @@ fn a_slow_session_holds_no_more_than_its_share() {
 }
 
 #[test]
+fn signatures_checked_before_count_in_their_own_session_and_promises_are_signed_after() {
+    let mut bench = Bench::new(RelayLimits::default());
+    let (one, other, keys) = (bench.open(), bench.open(), keys(1));
+    let frame = |device: &Device| {
+        let request = device.binding.deposit(&keys.depositor(), vec![item(1)]);
+        ClientFrame { request_id: 1, request }
+    };
+    let mut answer = |session: &Device, arrived: Arrived| {
+        bench.engine.handle(NOW, session.session, arrived);
+        let mut released = bench.engine.release(NOW);
+        assert_eq!(released.len(), 1);
+        released.remove(0).frame
+    };
+    let refused = Some(RelayError::BadSignature);
+    let stolen = answer(&other, Arrived::checked(&one.binding, frame(&one)));
+    assert_eq!(stolen.refusal(), refused.as_ref(), "checked in another session");
+    let wrong = answer(&one, Arrived::checked(&one.binding, frame(&other)));
+    assert_eq!(wrong.refusal(), refused.as_ref(), "checked and found wrong");
+    let kept = answer(&one, Arrived::checked(&one.binding, frame(&one)));
+    assert!(kept.is_reply() && kept.refusal().is_none());
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let ServerFrame::Reply { result: Ok(Reply::Deposited(deposited)), .. } = kept.sign(&key) else {
+        panic!("no promise")
+    };
+    let promise = deposited.outcomes[0].as_ref().unwrap();
+    let relay = key.verifying_key().to_bytes();
+    assert!(promise.verify(&relay, &keys.id(), &item(1).id));
+}
+
+#[test]
 fn nothing_is_acknowledged_that_a_failed_commit_lost() {
     let mut bench = Bench::new(RelayLimits::default());
     let (device, keys, ana) = (bench.open(), keys(1), reader(1));

@@ -20,7 +20,8 @@ const SECRETS_BYTES: usize = 5 * 32;
 /// All secrets a device is born with.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct DeviceSecrets {
-    signing: Secret32,
+    /// With its public half, which takes as long to work out as a signature: it is needed for each.
+    signing: SigningKey,
     transport: Secret32,
     inbox_hpke: Secret32,
     inbox_deposit: Secret32,
@@ -31,7 +32,7 @@ impl DeviceSecrets {
     /// A new device.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self {
-            signing: Secret32::generate(rng),
+            signing: SigningKey::from_bytes(Secret32::generate(rng).expose()),
             transport: Secret32::generate(rng),
             inbox_hpke: Secret32::generate(rng),
             inbox_deposit: Secret32::generate(rng),
@@ -43,13 +44,8 @@ impl DeviceSecrets {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // One allocation of the right size: growing would leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(SECRETS_BYTES));
-        for secret in [
-            &self.signing,
-            &self.transport,
-            &self.inbox_hpke,
-            &self.inbox_deposit,
-            &self.inbox_read,
-        ] {
+        bytes.extend_from_slice(self.signing.as_bytes());
+        for secret in [&self.transport, &self.inbox_hpke, &self.inbox_deposit, &self.inbox_read] {
             bytes.extend_from_slice(secret.expose());
         }
         bytes
@@ -61,7 +57,7 @@ impl DeviceSecrets {
         let (secrets, _) = bytes.as_chunks::<32>();
         let secret = |at: usize| Secret32::from_bytes(secrets[at]);
         Some(Self {
-            signing: secret(0),
+            signing: SigningKey::from_bytes(&secrets[0]),
             transport: secret(1),
             inbox_hpke: secret(2),
             inbox_deposit: secret(3),
@@ -71,17 +67,17 @@ impl DeviceSecrets {
 
     /// Which device this is.
     pub fn id(&self) -> DeviceId {
-        DeviceId(self.signing_key().verifying_key().to_bytes())
+        DeviceId(self.signing.verifying_key().to_bytes())
     }
 
     /// Signs entries, records and MLS leaves.
     pub fn signing_key(&self) -> SigningKey {
-        SigningKey::from_bytes(self.signing.expose())
+        self.signing.clone()
     }
 
     /// Agrees to belong to a user (see `kith_crdt::devices::consent`).
     pub fn consent(&self, user: &UserId) -> Signature {
-        kith_crdt::devices::consent(&self.signing_key(), user)
+        kith_crdt::devices::consent(&self.signing, user)
     }
 
     /// The seed of libp2p's Ed25519 key.

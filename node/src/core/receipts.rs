@@ -235,7 +235,22 @@ pub(crate) fn all_acknowledged(
     Ok(if all == u64::MAX { 0 } else { all })
 }
 
-/// How far a device got with a place of one of our logs, and when.
+/// How far a device ever said that it got with one of our logs.
+fn furthest(
+    kv: &dyn KvRead,
+    conversation: ConvNo,
+    device: PeerNo,
+    reached: Reached,
+    log: &LogId,
+) -> Result<u64, KvError> {
+    let prefix = mark_prefix(conversation, device, reached, log);
+    let found = kv.scan(Table::Ledger, &prefix, &rows::after_prefix(&prefix), true, 1)?;
+    let below = found.first().and_then(|(key, _)| key.get(prefix.len()..)?.try_into().ok());
+    Ok(below.map_or(0, u64::from_be_bytes))
+}
+
+/// How far a device got with a place of a log, and when. What it signed of one of our own logs it does not
+/// take back: it may have lost what it had, but it was there, and was read.
 pub(crate) fn standing(
     kv: &dyn KvRead,
     conversation: ConvNo,
@@ -244,10 +259,12 @@ pub(crate) fn standing(
     seq: u64,
 ) -> Result<Option<(Reached, Option<u64>)>, KvError> {
     let Some(row) = row(kv, conversation, device)? else { return Ok(None) };
-    if !of_log(&row.haves, log).is_some_and(|have| have.has_body(seq)) {
+    let ever =
+        |reached| furthest(kv, conversation, device, reached, log).map(|furthest| seq < furthest);
+    if !of_log(&row.haves, log).is_some_and(|have| have.has_body(seq)) && !ever(Reached::Had)? {
         return Ok(None);
     }
-    let read = of_log(&row.reads, log).is_some_and(|below| seq < below);
+    let read = of_log(&row.reads, log).is_some_and(|below| seq < below) || ever(Reached::Read)?;
     let reached = if read { Reached::Read } else { Reached::Had };
     let prefix = mark_prefix(conversation, device, reached, log);
     let start = rows::key(&[&prefix, &(seq + 1).to_be_bytes()]);
@@ -519,11 +536,10 @@ pub(crate) fn receive(
         channels::acknowledged(ctx, conversation, &receipt.node)?;
     }
     let log = chat::own_log(ctx.me, LogKind::Content);
-    let had = |row: &ReceiptRow| of_log(&row.haves, &log).map_or(0, |have| whole(&have));
-    let read = |row: &ReceiptRow| of_log(&row.reads, &log).unwrap_or(0).min(had(row));
-    let old = (before.as_ref().map_or(0, had), before.as_ref().map_or(0, read));
-    progress(ctx, conversation, number, &log, Reached::Had, old.0, had(&after))?;
-    progress(ctx, conversation, number, &log, Reached::Read, old.1, read(&after))?;
+    let had = of_log(&after.haves, &log).map_or(0, |have| whole(&have));
+    let read = of_log(&after.reads, &log).unwrap_or(0).min(had);
+    progress(ctx, conversation, number, &log, Reached::Had, had)?;
+    progress(ctx, conversation, number, &log, Reached::Read, read)?;
     views::look_again(ctx, conversation);
     sync::compare(ctx, conversation, &device, &receipt.haves)?;
     if after.haves.iter().any(|(id, _)| id.device == ctx.me.device) || before.is_none() {
@@ -552,16 +568,16 @@ fn plausible(
     Ok(kept)
 }
 
-/// A device got further with our log: noted with the time, and told.
+/// A device got further with our log than ever before: noted with the time, and told.
 fn progress(
     ctx: &mut Ctx<'_>,
     conversation: ConvNo,
     device: PeerNo,
     log: &LogId,
     reached: Reached,
-    before: u64,
     after: u64,
 ) -> Result<(), CoreError> {
+    let before = furthest(ctx.kv, conversation, device, reached, log)?;
     if after <= before {
         return Ok(());
     }

@@ -20,39 +20,32 @@ const SECRETS_BYTES: usize = 5 * 32;
 /// All secrets a device is born with.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct DeviceSecrets {
-    signing: Secret32,
+    /// With its public half, which takes as long to work out as a signature: it is needed for each.
+    signing: SigningKey,
     transport: Secret32,
     inbox_hpke: Secret32,
     inbox_deposit: Secret32,
     inbox_read: Secret32,
-    /// What `signing` makes, with its public half: that costs as much as a signature, and each
-    /// message asks for it several times. It wipes itself.
-    #[zeroize(skip)]
-    signing_key: SigningKey,
 }
 
 impl DeviceSecrets {
     /// A new device.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        Self::of([(); 5].map(|()| Secret32::generate(rng)))
-    }
-
-    fn of([signing, transport, inbox_hpke, inbox_deposit, inbox_read]: [Secret32; 5]) -> Self {
-        let signing_key = SigningKey::from_bytes(signing.expose());
-        Self { signing, transport, inbox_hpke, inbox_deposit, inbox_read, signing_key }
+        Self {
+            signing: SigningKey::from_bytes(Secret32::generate(rng).expose()),
+            transport: Secret32::generate(rng),
+            inbox_hpke: Secret32::generate(rng),
+            inbox_deposit: Secret32::generate(rng),
+            inbox_read: Secret32::generate(rng),
+        }
     }
 
     /// The bytes to be stored sealed.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // One allocation of the right size: growing would leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(SECRETS_BYTES));
-        for secret in [
-            &self.signing,
-            &self.transport,
-            &self.inbox_hpke,
-            &self.inbox_deposit,
-            &self.inbox_read,
-        ] {
+        bytes.extend_from_slice(self.signing.as_bytes());
+        for secret in [&self.transport, &self.inbox_hpke, &self.inbox_deposit, &self.inbox_read] {
             bytes.extend_from_slice(secret.expose());
         }
         bytes
@@ -62,22 +55,29 @@ impl DeviceSecrets {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SECRETS_BYTES] = bytes.try_into().ok()?;
         let (secrets, _) = bytes.as_chunks::<32>();
-        Some(Self::of([0, 1, 2, 3, 4].map(|at| Secret32::from_bytes(secrets[at]))))
+        let secret = |at: usize| Secret32::from_bytes(secrets[at]);
+        Some(Self {
+            signing: SigningKey::from_bytes(&secrets[0]),
+            transport: secret(1),
+            inbox_hpke: secret(2),
+            inbox_deposit: secret(3),
+            inbox_read: secret(4),
+        })
     }
 
     /// Which device this is.
     pub fn id(&self) -> DeviceId {
-        DeviceId(self.signing_key.verifying_key().to_bytes())
+        DeviceId(self.signing.verifying_key().to_bytes())
     }
 
     /// Signs entries, records and MLS leaves.
     pub fn signing_key(&self) -> SigningKey {
-        self.signing_key.clone()
+        self.signing.clone()
     }
 
     /// Agrees to belong to a user (see `kith_crdt::devices::consent`).
     pub fn consent(&self, user: &UserId) -> Signature {
-        kith_crdt::devices::consent(&self.signing_key, user)
+        kith_crdt::devices::consent(&self.signing, user)
     }
 
     /// The seed of libp2p's Ed25519 key.

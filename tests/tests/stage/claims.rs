@@ -6,7 +6,7 @@ use kith_crdt::{
     id::{DeviceId, Incarnation, LogId, LogKind, Place},
 };
 use kith_node::api::types::Request;
-use kith_tests::stage::{BEGIN_MS, Stage, forge};
+use kith_tests::stage::{BEGIN_MS, Device, Stage, forge};
 
 /// A receipt that claims more of our log than we wrote made every later message count as delivered
 /// the moment it was sent.
@@ -52,6 +52,28 @@ fn nothing_is_read_that_is_not_there() {
     stage.receipt(1, 0, 1000, Vec::new(), vec![(log, 500)]);
     stage.settle();
     assert_eq!(stage.state(0, &id), "queued");
+}
+
+/// A later receipt said less than an earlier one: of a device that lost what it had, or of one that lies.
+/// The message was there and was read; that is not taken back.
+#[test]
+fn what_was_read_is_not_taken_back() {
+    for less in [Vec::new(), vec![Have::new(1, [])]] {
+        let mut stage = Stage::new(2);
+        stage.befriend(0, 1);
+        let id = stage.send(0, 1, "seen");
+        stage.pass(5_000);
+        let read = Request::MarkRead { chat: Device::name(0), upto: None };
+        stage.ask(1, read).expect("it is read");
+        stage.pass(5_000);
+        assert_eq!(stage.state(0, &id), "read");
+        stage.stop(1);
+        let log = stage.log_of(0, LogKind::Content);
+        let haves = less.into_iter().map(|have| (log, have)).collect();
+        stage.receipt(1, 0, 1000, haves, Vec::new());
+        stage.settle();
+        assert_eq!(stage.state(0, &id), "read");
+    }
 }
 
 /// A contact that claimed to hold logs of devices nobody knows kept us missing something for ever.

@@ -54,6 +54,23 @@ fn many_relays_on_both_sides_still_meet() {
     }
 }
 
+/// A relay was added and removed, and then an invite led there again: what was left for us there was read, but
+/// our request named no relay, so the answer had no way to us, and only the other side had a new contact.
+#[test]
+fn an_invite_leads_back_to_a_relay_we_left() {
+    let mut stage = Stage::new(2);
+    let host = stage.host();
+    for device in [0, 1] {
+        stage.add_relay(device, host);
+    }
+    stage.pass(5_000);
+    let relay = stage.hosts[host].address();
+    stage.ask(1, Request::RelayRemove { relay }).expect("a relay is removed");
+    stage.pass(5_000);
+    stage.all_apart = true;
+    stage.befriend(0, 1);
+}
+
 /// A contact gave up the relays where a letter lay; the letter stayed there, shown as relayed, and
 /// came nowhere else for a month.
 #[test]

@@ -102,8 +102,12 @@ pub(crate) fn add_home(
     Ok(number)
 }
 
-/// Notes that others may leave something for us at a relay.
+/// Notes that others may leave something for us at a relay: also at one that we left, if an invite
+/// leads there again.
 pub(super) fn read_there(ctx: &mut Ctx<'_>, relay: RelayNo) -> Result<(), CoreError> {
+    if let Some(known) = row(ctx.kv, relay)?.filter(|row| row.left_at_ms.is_some()) {
+        put(ctx, relay, &RelayRow { left_at_ms: None, ..known })?;
+    }
     Ok(ctx.kv.put(Table::Relays, &prefix(OWN, relay), &[])?)
 }
 

@@ -1,9 +1,24 @@
-//! The kith desktop app: today its visual language, later the app itself.
+//! The kith desktop app, `kith-desktop`: it speaks the node's local API, and runs the node inside
+//! itself when no daemon is running.
 //!
-//! What lives here now: [`theme`], the colours, measures and motion of kith as plain data with the
-//! contrast they promise, held by tests. What comes: `kith-desktop`, an egui app that speaks the
-//! node's local API and runs the node inside itself when no daemon is running. What never will: keys,
-//! storage, network. The law: of all crates this one imports only `kith-node`.
+//! ```text
+//! client   commands out, updates back; a real device, and a fake one
+//! model    what the app knows, folded from updates; pure
+//! screens  draw the model and say what the user wants
+//! app      applies that
+//! theme    colours, measures, type; style lays them on egui
+//! ```
+//!
+//! [`text`] and [`widgets`] draw what several screens share. What never will live here: keys, storage,
+//! network. The law: of all crates of kith this one imports only `kith-node`.
 
+pub mod app;
+pub mod client;
+pub mod clock;
 pub mod contrast;
+pub mod model;
+pub mod screens;
+pub mod style;
+pub mod text;
 pub mod theme;
+pub mod widgets;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod core;
 pub mod demo;
 pub mod driver;
+pub mod host;
 pub mod hpke;
 pub mod identity;
 pub mod kv;

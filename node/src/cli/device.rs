@@ -25,10 +25,8 @@ use crate::{
         error::{ApiError, ErrorCode},
         types::{Chat, EventKind, Idle, Invite, InviteState, OwnDevice, OwnDeviceState, Request},
     },
-    clock,
-    core::parcels::link_error,
     driver::{Node, NodeConfig},
-    identity::invite::Invite as Link,
+    host,
 };
 
 /// How long a new device waits for what it may get at once, before it leaves the rest to `up`.
@@ -131,11 +129,10 @@ fn confirm(device: &OwnDevice) -> Result<bool, ApiError> {
 /// Makes this profile another device of the link's user: `init --link`.
 pub(super) async fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result<(), Stop> {
     let uri = args.link.as_deref().unwrap_or_default();
-    let link = Link::parse_device_link(uri, clock::now_ms()).map_err(link_error)?;
     let name = args.device_name();
     let name = super::init::valid_name(&name, "--device-name")?;
     let profile = backend::profile(global)?;
-    let store = backend::create_linked(&profile, &global.key_source(), &link, uri, name)?;
+    let store = host::join(&profile, &global.key_source(), uri, name)?;
     let config = NodeConfig { listen: Vec::new(), mdns: true, socket: profile.socket_path()? };
     let node = Node::start(store, config).await?;
     let result = wait_until_linked(&*node.backend(), args, out).await;

@@ -31,7 +31,7 @@ fn acts(c: char) -> bool {
 }
 
 /// Text on one line.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

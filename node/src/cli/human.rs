@@ -352,6 +352,7 @@ mod tests {
             outgoing: true,
             seq: 1,
             sent_at_ms: 0,
+            placed_at_ms: 0,
             kind: MessageKind::Text,
             text: Some(format!("one\n{hostile}")),
             reply_to: Some("cd".repeat(32)),

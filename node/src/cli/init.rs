@@ -18,11 +18,9 @@ use super::{
 };
 use crate::{
     api::error::{ApiError, ErrorCode},
+    host,
     store::StoreError,
 };
-
-/// Longest name, in bytes of UTF-8.
-const NAME_BYTES_MAX: usize = 64;
 
 /// What `init` prints.
 #[derive(Serialize)]
@@ -46,7 +44,7 @@ pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result
     }
     // Before anything is made: a file that can not be written is no reason to lose the words.
     let file = args.words_to.as_deref().map(WordsFile::create).transpose()?;
-    let made = match backend::create(&profile, &global.key_source(), name, device_name) {
+    let made = match host::create(&profile, &global.key_source(), name, device_name) {
         Ok(made) => made,
         Err(error) => {
             if let Some(file) = file {
@@ -63,7 +61,7 @@ pub(super) fn init(global: &Global, args: &InitArgs, out: &mut Output) -> Result
         None => !out.json() && show_on_terminal(&made.words),
     };
     if confirmed {
-        backend::forget_words(&made.store)?;
+        host::forget_words(&made.store)?;
     }
     let result = Made {
         user: made.user,
@@ -87,7 +85,7 @@ pub(super) fn words(global: &Global, args: &WordsArgs, out: &mut Output) -> Resu
     let profile = backend::profile(global)?;
     let opened = profile.open(&global.key_source()).map_err(ApiError::from);
     let store = opened.map_err(while_running)?;
-    let Some(words) = backend::kept_words(&store)? else {
+    let Some(words) = host::kept_words(&store)? else {
         return Err(ApiError::new(ErrorCode::Unsupported, "the words are not kept here any more")
             .hint("they were confirmed: the paper or file you made then is the only copy")
             .into());
@@ -108,7 +106,7 @@ pub(super) fn words(global: &Global, args: &WordsArgs, out: &mut Output) -> Resu
         None => show_on_terminal(&words),
     };
     if confirmed {
-        backend::forget_words(&store)?;
+        host::forget_words(&store)?;
     } else {
         out.hint("not confirmed: the words stay sealed in the profile");
     }
@@ -127,21 +125,7 @@ fn while_running(error: ApiError) -> ApiError {
 
 /// The name as it will be shown to others.
 pub(super) fn valid_name<'a>(name: &'a str, option: &str) -> Result<&'a str, ApiError> {
-    let name = name.trim();
-    let wrong = |what: &str| {
-        ApiError::new(ErrorCode::InvalidName, format_args!("a name {what}"))
-            .hint(format!("choose another one with {option}"))
-    };
-    if name.is_empty() {
-        return Err(wrong("can not be empty"));
-    }
-    if name.len() > NAME_BYTES_MAX {
-        return Err(wrong("is at most 64 bytes long"));
-    }
-    if super::escape::line(name) != name {
-        return Err(wrong("has no control characters"));
-    }
-    Ok(name)
+    host::valid_name(name).map_err(|error| error.hint(format!("choose another one with {option}")))
 }
 
 fn on_terminal() -> bool {

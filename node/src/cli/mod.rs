@@ -11,7 +11,7 @@ pub mod args;
 mod backend;
 mod commands;
 mod device;
-mod escape;
+pub(crate) mod escape;
 mod human;
 mod init;
 mod output;

@@ -17,6 +17,7 @@ use crate::{
     },
     core::address,
     driver::{Node, NodeConfig},
+    host,
 };
 
 /// The first line of `up --json`.
@@ -76,7 +77,8 @@ async fn stdin_ends() {
 /// Runs the device until it is told to end.
 pub(super) async fn up(global: &Global, args: UpArgs) -> Result<(), ApiError> {
     let mut signals = Signals::new()?;
-    let (profile, store) = backend::take(global).await?;
+    let profile = backend::profile(global)?;
+    let store = host::take(&profile, &global.key_source()).await?;
     let socket = profile.socket_path()?;
     let config = NodeConfig { listen: args.listen, mdns: !args.no_mdns, socket: socket.clone() };
     let node = Node::start(store, config).await?;

@@ -232,6 +232,7 @@ pub fn is_query(request: &Request) -> bool {
             | Request::Contacts {}
             | Request::Chats {}
             | Request::Log { .. }
+            | Request::LogFrom { .. }
             | Request::Info { .. }
             | Request::Message { .. }
             | Request::Events { .. }

@@ -63,6 +63,9 @@ pub(crate) fn answer(view: &View<'_>, request: &Request) -> Result<Value, ApiErr
         }
         Request::Chats {} => json(&view.chats()?),
         Request::Log { chat, limit, before } => json(&view.log(chat, *limit, before.as_deref())?),
+        Request::LogFrom { chat, limit, from } => {
+            json(&view.log_from(chat, *limit, from.as_deref())?)
+        }
         Request::Info { message } => json(&view.info(message)?),
         Request::Message { message } => {
             let (conversation, id) = view.entry(message)?;
@@ -136,6 +139,25 @@ impl View<'_> {
         rows.into_iter().map(|row| self.shown(conversation, row, &mut names)).collect()
     }
 
+    fn log_from(
+        &self,
+        chat: &str,
+        limit: u32,
+        from: Option<&str>,
+    ) -> Result<Vec<Message>, ApiError> {
+        let conversation = self.chat(chat)?;
+        let history = self.history();
+        let from = match from {
+            Some(message) => Some(self.entry(message)?.1),
+            None => history.first_unread(conversation)?,
+        };
+        let Some(from) = from else { return Ok(Vec::new()) };
+        let limit = (limit as usize).min(limits::LOG_MESSAGES_MAX);
+        let rows = history.timeline_from(conversation, &from, limit).map_err(of_history)?;
+        let mut names = BTreeMap::new();
+        rows.into_iter().map(|row| self.shown(conversation, row, &mut names)).collect()
+    }
+
     /// A message as the API shows it.
     pub(crate) fn message(
         &self,
@@ -198,6 +220,7 @@ impl View<'_> {
             outgoing,
             seq: row.place.seq,
             sent_at_ms: row.wall_ms,
+            placed_at_ms: row.order.eff_ms,
             kind,
             text,
             reply_to: row.reply_to.map(|id| id.to_string()),

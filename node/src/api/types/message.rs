@@ -101,6 +101,9 @@ pub struct Message {
     pub seq: u64,
     /// When it was written, by the writing device's clock.
     pub sent_at_ms: u64,
+    /// Where it stands among the others of its chat, which are ordered by this, then by `device`
+    /// and `seq`: mostly the time it was written, but never before what its author had seen.
+    pub placed_at_ms: u64,
     /// What it is.
     pub kind: MessageKind,
     /// The newest text; `null` once deleted, or while the body has not arrived.

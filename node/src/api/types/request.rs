@@ -81,6 +81,16 @@ pub enum Request {
         #[serde(default)]
         before: Option<String>,
     },
+    /// Messages of a chat: `[`[`Message`]`]`, the oldest `limit` from a message on, itself first.
+    LogFrom {
+        /// Which.
+        chat: String,
+        /// How many at most.
+        limit: u32,
+        /// Where to begin; none: with the first message not yet read, and nothing if all are.
+        #[serde(default)]
+        from: Option<String>,
+    },
     /// How far a message got, per device: [`Info`].
     Info {
         /// Which.
@@ -212,6 +222,7 @@ impl Request {
         "delete",
         "react",
         "log",
+        "log_from",
         "info",
         "message",
         "idle",
@@ -250,7 +261,7 @@ mod tests {
             "reply" | "edit" => json!({"message": "ab", "text": "hi"}),
             "delete" | "info" | "message" => json!({"message": "ab"}),
             "react" => json!({"message": "ab", "emoji": "👍"}),
-            "log" => json!({"chat": "Ana", "limit": 50}),
+            "log" | "log_from" => json!({"chat": "Ana", "limit": 50}),
             "relay_add" => json!({"addr": "/ip4/1.2.3.4/tcp/1/p2p/x", "check": true}),
             "relay_remove" => json!({"relay": "x"}),
             "verify" => json!({"contact": "Ana"}),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use kith_crdt::{
+    id::LogId,
     order::OrderKey,
     view::{Message, MessageView},
 };
@@ -56,6 +57,40 @@ impl History<'_> {
         let found = self.rows_before(conv, bound, limit.min(PAGE_MESSAGES_MAX))?;
         let rows = found.into_iter().rev().map(|(_, at, row)| self.message_row(&at, &row));
         Ok(rows.collect::<Result<_, KvError>>()?)
+    }
+
+    /// Up to `limit` messages from one on, oldest first.
+    pub fn timeline_from(
+        &self,
+        conv: ConvNo,
+        from: &EntryId,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, HistoryError> {
+        let at = self.located(from)?.filter(|at| at.conv == conv);
+        let at = at.ok_or(HistoryError::UnknownMessage)?;
+        let log = self.log_row(conv, at.log)?;
+        let bound = OrderKey::new(at.eff_ms, &log.place(at.seq));
+        let found = self.rows_from(conv, bound, limit.min(PAGE_MESSAGES_MAX))?;
+        let rows = found.into_iter().map(|(_, at, row)| self.message_row(&at, &row));
+        Ok(rows.collect::<Result<_, KvError>>()?)
+    }
+
+    /// The message that stands first of those nobody of this user has read.
+    pub fn first_unread(&self, conv: ConvNo) -> Result<Option<EntryId>, KvError> {
+        let start = rows::timeline(rows::UNREAD, conv, 0, LogNo(0), 0);
+        let end = rows::timeline(rows::UNREAD, conv, u64::MAX, LogNo(u32::MAX), u64::MAX);
+        let first = self.kv.scan(Table::Timeline, &start, &end, false, 1)?;
+        let Some(time) = first.first().and_then(|(key, _)| time_of(key)) else { return Ok(None) };
+        let Some((_, no)) = self.logs_at(rows::UNREAD, conv, time)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let start = rows::timeline(rows::UNREAD, conv, time, no, 0);
+        let found = self.kv.scan(Table::Timeline, &start, &end, false, 1)?;
+        let Some((_, log, seq)) = found.first().and_then(|(key, _)| rows::timeline_of(key)) else {
+            return Ok(None);
+        };
+        let shown = rows::timeline(rows::SHOWN, conv, time, log, seq);
+        Ok(get::<Shown>(self.kv, Table::Timeline, &shown)?.map(|row| row.id))
     }
 
     /// One message; `None` if there is none with this id, or it does not count.
@@ -200,20 +235,8 @@ impl History<'_> {
         limit: usize,
     ) -> Result<Vec<Found>, KvError> {
         let key = |log: LogNo, seq: u64| rows::timeline(rows::SHOWN, conv, eff_ms, log, seq);
-        let group_end = rows::timeline(rows::SHOWN, conv, eff_ms + 1, LogNo(0), 0);
-        let mut logs = Vec::new();
-        let mut start = key(LogNo(0), 0);
-        while let Some((first, _)) =
-            self.kv.scan(Table::Timeline, &start, &group_end, false, 1)?.into_iter().next()
-        {
-            let Some((_, no, _)) = rows::timeline_of(&first) else { break };
-            logs.push((self.log_row(conv, no)?.id, no));
-            let Some(next) = no.0.checked_add(1) else { break };
-            start = key(LogNo(next), 0);
-        }
-        logs.sort_unstable_by_key(|(id, _)| (id.device, id.incarnation, id.kind));
         let mut found: Vec<Found> = Vec::new();
-        for (id, no) in logs.into_iter().rev() {
+        for (id, no) in self.logs_at(rows::SHOWN, conv, eff_ms)?.into_iter().rev() {
             if found.len() >= limit {
                 break;
             }
@@ -236,6 +259,104 @@ impl History<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Up to `limit` rows from a bound on, oldest first: [`History::rows_before`] mirrored.
+    fn rows_from(
+        &self,
+        conv: ConvNo,
+        bound: OrderKey,
+        limit: usize,
+    ) -> Result<Vec<Found>, KvError> {
+        let mut found = self.rows_at_from(conv, bound.eff_ms, Some(bound), limit)?;
+        let mut start = rows::timeline(rows::SHOWN, conv, bound.eff_ms + 1, LogNo(0), 0);
+        let end = rows::timeline(rows::SHOWN, conv, u64::MAX, LogNo(u32::MAX), u64::MAX);
+        while found.len() < limit {
+            // One more than wanted shows whether the last stands alone at its time.
+            let wanted = (limit - found.len()).min(SCAN_ROWS) + 1;
+            let batch = self.kv.scan(Table::Timeline, &start, &end, false, wanted)?;
+            let all_read = batch.len() < wanted;
+            let times: Vec<u64> = batch.iter().filter_map(|(key, _)| time_of(key)).collect();
+            let mut seen = BTreeSet::new();
+            for (index, (key, bytes)) in batch.iter().enumerate() {
+                let Some(time) = time_of(key) else { continue };
+                if found.len() >= limit || !seen.insert(time) {
+                    continue;
+                }
+                let last = index + 1 == times.len();
+                if last && !all_read {
+                    break;
+                }
+                if last || times[index + 1] != time {
+                    found.extend(self.found(conv, key, bytes, None)?);
+                } else {
+                    found.extend(self.rows_at_from(conv, time, None, limit - found.len())?);
+                }
+                start = rows::timeline(rows::SHOWN, conv, time + 1, LogNo(0), 0);
+            }
+            if all_read {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Up to `limit` rows of one effective time from a bound on, oldest first.
+    fn rows_at_from(
+        &self,
+        conv: ConvNo,
+        eff_ms: u64,
+        bound: Option<OrderKey>,
+        limit: usize,
+    ) -> Result<Vec<Found>, KvError> {
+        let key = |log: LogNo, seq: u64| rows::timeline(rows::SHOWN, conv, eff_ms, log, seq);
+        let mut found: Vec<Found> = Vec::new();
+        for (id, no) in self.logs_at(rows::SHOWN, conv, eff_ms)? {
+            let mut start = match bound {
+                None => 0,
+                Some(bound) => {
+                    let own = (id.device, id.incarnation, id.kind);
+                    match own.cmp(&(bound.device, bound.incarnation, bound.kind)) {
+                        std::cmp::Ordering::Less => continue,
+                        std::cmp::Ordering::Equal => bound.seq,
+                        std::cmp::Ordering::Greater => 0,
+                    }
+                }
+            };
+            // Hidden rows fill no page: go on until it is full or the log has no more.
+            while found.len() < limit {
+                let wanted = limit - found.len();
+                let end = key(no, u64::MAX);
+                let rows = self.kv.scan(Table::Timeline, &key(no, start), &end, false, wanted)?;
+                for (key, bytes) in &rows {
+                    found.extend(self.found(conv, key, bytes, None)?);
+                }
+                let last = rows.last().and_then(|(key, _)| rows::timeline_of(key));
+                match last {
+                    Some((_, _, seq)) if rows.len() == wanted => start = seq + 1,
+                    _ => break,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The logs that have rows at one effective time, in the order all devices agree on.
+    fn logs_at(&self, tag: u8, conv: ConvNo, eff_ms: u64) -> Result<Vec<(LogId, LogNo)>, KvError> {
+        let group_end = rows::timeline(tag, conv, eff_ms + 1, LogNo(0), 0);
+        let mut logs = Vec::new();
+        let mut start = rows::timeline(tag, conv, eff_ms, LogNo(0), 0);
+        while let Some((first, _)) =
+            self.kv.scan(Table::Timeline, &start, &group_end, false, 1)?.into_iter().next()
+        {
+            let Some((_, no, _)) = rows::timeline_of(&first) else { break };
+            logs.push((self.log_row(conv, no)?.id, no));
+            let Some(next) = no.0.checked_add(1) else { break };
+            start = rows::timeline(tag, conv, eff_ms, LogNo(next), 0);
+        }
+        logs.sort_unstable_by_key(|(id, _)| (id.device, id.incarnation, id.kind));
+        Ok(logs)
     }
 
     fn found(

@@ -88,6 +88,13 @@ fn compare(store: &Store, replica: &Replica, seen: &[Verified]) {
         }
         rows.splice(0..0, page);
     }
+    // The same rows from any of them on, and from the first that is unread.
+    for (index, row) in rows.iter().enumerate() {
+        let page = history.timeline_from(CONV, &row.view.id, 3).unwrap();
+        assert_eq!(page, rows[index..rows.len().min(index + 3)]);
+    }
+    let unread = rows.iter().find(|row| row.unread).map(|row| row.view.id);
+    assert_eq!(history.first_unread(CONV).unwrap(), unread);
     let views: Vec<_> = rows.iter().map(|row| row.view.clone()).collect();
     assert_eq!(views, view.messages);
     let counts = history.counts(CONV).unwrap();

@@ -1,0 +1,1 @@
+//! Text of the world: fonts, emoji, direction, links.

@@ -68,6 +68,7 @@ const ENGINE_RS: &str = "relay/src/engine/mod.rs";
 const RELAY_ERASURE_RS: &str = "relay/src/storage/erasure.rs";
 const RELAY_REDB_RS: &str = "relay/src/storage/redb.rs";
 const VIEWS_RS: &str = "node/src/core/views.rs";
+const PROMISE_RS: &str = "relay/src/engine/promise.rs";
 const WRITE_RS: &str = "relay/src/engine/write.rs";
 const READ_RS: &str = "relay/src/engine/read.rs";
 
@@ -103,7 +104,7 @@ pub const MUTATIONS: &[Mutation] = &[
     m("gov-anybody-removes", JUDGE_RS, "self.is_owner(&user) && !self.is_owner(&op.user)", "true",
         GOV),
     m("gov-adds-others-devices", JUDGE_RS, "user == add.user || self.is_owner(&user)", "true", GOV),
-    m("gov-revoked-vouch", JUDGE_RS, "&& self.vouched(at, node)", "", GOV),
+    m("gov-revoked-vouch", JUDGE_RS, "self.vouched(at, node)", "true", GOV),
     m("gov-anybody-adds", JUDGE_RS, "standing().is_ok_and(|user| self.is_owner(&user))",
         "standing().is_ok()", GOV),
     m("gov-no-membership", JUDGE_RS, "self.membership(user, place, closure, counts)?;", "", GOV),
@@ -179,8 +180,8 @@ pub const MUTATIONS: &[Mutation] = &[
     m("driver-answers-before-the-commit", MACHINE_RS,
         "effects.extend(wake_at.map(Effect::WakeAt));",
         "effects.extend(wake_at.map(Effect::WakeAt)); effects = self.reply(effects);", FULL),
-    m("link-without-a-word", LINK_RS, "if linking.approved {", "if true {", STAGED),
-    m("introduction-by-anybody", INTRODUCTIONS_RS, "|| !is_trusted(ctx, &by)?", "", STAGED),
+    m("link-without-a-word", LINK_RS, "linking.approved", "true", STAGED),
+    m("introduction-by-anybody", INTRODUCTIONS_RS, "!is_trusted(ctx, &by)?", "false", STAGED),
     m("idle-promises-nothing", VIEWS_RS, "ctx.live.set(|live| &mut live.was_idle, (), false);", "", TIME),
     m("receipt-in-advance", RECEIPTS_RS, "have.capped(own.next_seq)", "have.clone()", STAGE),
     m("seal-anywhere", SEAL_RS, "aad.extend_from_slice(stored_key);", "", SEAL),
@@ -194,7 +195,8 @@ pub const MUTATIONS: &[Mutation] = &[
     m("relay-answers-without-commit", ENGINE_RS, "self.commit_storage(&batch)",
         "Ok::<(), StorageError>(())", RELAY),
     m("relay-keeps-half-a-batch", ENGINE_RS, "self.storage.rollback()?;", "", RELAY),
-    m("relay-any-signature", ENGINE_RS, "!binding.check(&request)", "false", RELAY),
+    m("relay-any-signature", ENGINE_RS, "!request.is_right(&binding)", "false", RELAY),
+    m("relay-checked-in-another-session", PROMISE_RS, "checked == session", "true", RELAY),
     m("relay-deletes-for-anybody", WRITE_RS, "token.opens(&item.token_hash)", "true", RELAY),
     m("relay-any-item-id", WRITE_RS, "ItemId::of(&item.token_hash, &item.payload) != item.id",
         "false", RELAY),

@@ -18,10 +18,8 @@ use crate::{
         server::Server,
         types::{Event, Idle},
     },
-    cli::{
-        args::{Cli, Until},
-        backend::take,
-    },
+    cli::args::{Cli, Until},
+    host,
     kv::Changes,
     profile::{KeySource, Profile},
 };
@@ -370,11 +368,12 @@ async fn a_command_speaks_to_the_node_that_holds_the_profile() {
     // A second node is told of the first, and waits for a command that is soon done.
     let line = ["kith", "--profile", folder, "up"];
     let global = <Cli as clap::Parser>::try_parse_from(line).unwrap().global;
-    let error = take(&global).await.map(|_| ()).unwrap_err();
+    let key = global.key_source();
+    let error = host::take(&profile, &key).await.map(|_| ()).unwrap_err();
     assert_eq!(error.message, "a node of this profile is running already");
     ended.cancel();
     serving.await.unwrap();
-    let taking = take(&global);
+    let taking = host::take(&profile, &key);
     tokio::pin!(taking);
     assert!(futures::poll!(&mut taking).is_pending(), "it found the store in use, and waits");
     drop(held);

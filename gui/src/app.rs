@@ -64,6 +64,9 @@ impl App {
             style::choose(ui.ctx(), self.model.kept.theme, self.model.kept.text_scale);
         }
         self.take_updates();
+        if std::mem::take(&mut self.view.clear_selection) {
+            crate::text::clear_selection(ui.ctx());
+        }
         self.shortcuts(ui);
         let actions = self.draw(ui);
         if let Some(open) = self.model.open.as_mut() {
@@ -217,6 +220,10 @@ impl App {
             Action::Confirm(confirm) => self.view.confirm = Some(confirm),
             Action::Copy(text) => ctx.copy_text(text),
             Action::OpenLink(link) => ctx.open_url(egui::OpenUrl::new_tab(link)),
+            Action::Used(emoji) => {
+                self.model.kept.recent.push(&emoji);
+                self.keep = true;
+            }
             Action::Theme(theme) => {
                 self.model.kept.theme = theme;
                 self.restyle(ctx);
@@ -259,6 +266,7 @@ impl App {
         self.view.route = Route::Chats;
         self.view.details = None;
         self.view.names.group = None;
+        self.view.clear_selection = true;
         if self.view.composer.chat != chat {
             self.view.composer.load(chat, self.model.kept.drafts.get(chat));
         }
@@ -462,10 +470,13 @@ impl App {
                 return scene.actions;
             }
         }
-        Panel::top("banners")
-            .frame(Frame::new())
-            .show_separator_line(false)
-            .show(ui, |ui| banners::show(ui, &mut scene));
+        if banners::any(scene.model) {
+            Panel::top("banners")
+                .frame(Frame::new())
+                .show_separator_line(false)
+                .min_size(0.0)
+                .show(ui, |ui| banners::show(ui, &mut scene));
+        }
         let list = Frame::new().fill(panel);
         let beside = scene.view.route != Route::Chats || scene.model.open.is_some();
         if !narrow {

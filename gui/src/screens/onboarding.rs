@@ -32,7 +32,7 @@ pub fn words(ui: &mut Ui, scene: &mut Scene<'_>) {
     draw::centered(ui, 420.0, |ui| {
         draw::title(ui, "Your recovery words");
         draw::quiet(ui, "Write them on paper. They are your identity; nobody else can give it back.");
-        draw::text(ui, words.0.clone());
+        draw::say(ui, words.0.clone());
         ui.horizontal(|ui| {
             if draw::primary(ui, "I wrote them down", true).clicked() {
                 scene.want(Action::Do(Command::ForgetWords));

@@ -71,7 +71,7 @@ fn safety(ui: &mut Ui, scene: &mut Scene<'_>, contact: &Contact) {
     });
     let mark = |mark| Request::Verify { contact: contact.user.clone(), mark: Some(mark) };
     if contact.verified {
-        draw::text(ui, "You marked it as the same.");
+        draw::say(ui, "You marked it as the same.");
         if draw::button(ui, "Take the mark back").clicked() {
             scene.want(Action::Ask(Tag::Verify, mark(false)));
         }

@@ -30,9 +30,13 @@ pub struct DevicesView {
 /// Draws the page.
 pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
     page::show(ui, scene, "Devices", |ui, scene| {
-        draw::quiet(ui, "All your devices have your whole history, and none is more than the others.");
+        draw::quiet(
+            ui,
+            "All your devices have your whole history, and none is more than the others.",
+        );
         let model = scene.model;
-        for device in model.devices.iter().filter(|device| device.state == OwnDeviceState::Waiting) {
+        for device in model.devices.iter().filter(|device| device.state == OwnDeviceState::Waiting)
+        {
             waiting(ui, scene, device);
         }
         link(ui, scene);
@@ -40,9 +44,17 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
         for device in model.devices.iter().filter(|device| device.state == OwnDeviceState::Linked) {
             linked(ui, scene, device);
         }
-        let mut gone = model.devices.iter().filter(|device| device.state == OwnDeviceState::Revoked).peekable();
+        let mut gone = model
+            .devices
+            .iter()
+            .filter(|device| device.state == OwnDeviceState::Revoked)
+            .peekable();
         if gone.peek().is_some() {
-            page::section(ui, "Revoked", "They get nothing new. What they had before stays on them.");
+            page::section(
+                ui,
+                "Revoked",
+                "They get nothing new. What they had before stays on them.",
+            );
             for device in gone {
                 draw::quiet(ui, name(device));
             }
@@ -71,7 +83,9 @@ fn waiting(ui: &mut Ui, scene: &mut Scene<'_>, device: &OwnDevice) {
         ui.label(egui::RichText::new(format!("{first} {last}")).monospace().size(28.0));
         draw::quiet(ui, "If not, someone else used the link: turn it away and make a new one.");
         ui.horizontal(|ui| {
-            let answer = |approve| Action::ask(Request::DeviceApprove { device: device.device.clone(), approve });
+            let answer = |approve| {
+                Action::ask(Request::DeviceApprove { device: device.device.clone(), approve })
+            };
             if draw::primary(ui, "Same code, link it", true).clicked() {
                 scene.want(answer(true));
             }
@@ -92,7 +106,10 @@ fn link(ui: &mut Ui, scene: &mut Scene<'_>) {
     ui.add_space(GRID * 3.0);
     let Some(link) = shown else {
         if draw::primary(ui, "Link a device", true).clicked() {
-            scene.want(Action::Ask(Tag::DeviceLink, Request::DeviceLink { expires_s: LINK_S, approve: false }));
+            scene.want(Action::Ask(
+                Tag::DeviceLink,
+                Request::DeviceLink { expires_s: LINK_S, approve: false },
+            ));
         }
         return;
     };
@@ -107,7 +124,10 @@ fn link(ui: &mut Ui, scene: &mut Scene<'_>) {
         widgets::qr_code(ui, &link.link, "QR code of the link", CODE);
         ui.add_space(GRID);
         draw::link_text(ui, &link.link);
-        draw::quiet(ui, format!("It can be used once, until {}.", scene.clock.time(link.expires_at_ms)));
+        draw::quiet(
+            ui,
+            format!("It can be used once, until {}.", scene.clock.time(link.expires_at_ms)),
+        );
         ui.horizontal(|ui| {
             if draw::button(ui, "Copy link").clicked() {
                 scene.want(Action::Copy(link.link.clone()));
@@ -132,13 +152,27 @@ fn linked(ui: &mut Ui, scene: &mut Scene<'_>, device: &OwnDevice) {
             ui.label(egui::RichText::new(icon::DESKTOP).size(20.0));
             ui.vertical(|ui| {
                 draw::name(ui, &name(device), true);
-                draw::quiet(ui, if device.this { "This device" } else if device.connected { "Connected" } else { "Not connected" });
+                draw::quiet(
+                    ui,
+                    if device.this {
+                        "This device"
+                    } else if device.connected {
+                        "Connected"
+                    } else {
+                        "Not connected"
+                    },
+                );
             });
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                if !device.this && draw::icon_button(ui, icon::TRASH, &format!("Revoke {}", name(device))).clicked() {
+                if !device.this
+                    && draw::icon_button(ui, icon::TRASH, &format!("Revoke {}", name(device)))
+                        .clicked()
+                {
                     scene.view.devices.revoke = Some(device.device.clone());
                 }
-                if draw::icon_button(ui, icon::PENCIL_SIMPLE, &format!("Rename {}", name(device))).clicked() {
+                if draw::icon_button(ui, icon::PENCIL_SIMPLE, &format!("Rename {}", name(device)))
+                    .clicked()
+                {
                     scene.view.devices.rename = Some((device.device.clone(), device.name.clone()));
                 }
             });
@@ -151,7 +185,8 @@ fn rename(ui: &mut Ui, scene: &mut Scene<'_>, device: &OwnDevice) {
     let field = draw::field(ui, "Name of the device", new);
     let valid = kith_node::host::valid_name(new).is_ok();
     let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-    let (mut save, mut cancel) = (entered && valid, ui.input(|input| input.key_pressed(egui::Key::Escape)));
+    let (mut save, mut cancel) =
+        (entered && valid, ui.input(|input| input.key_pressed(egui::Key::Escape)));
     ui.horizontal(|ui| {
         save |= draw::primary(ui, "Rename", valid).clicked();
         cancel |= draw::button(ui, "Cancel").clicked();

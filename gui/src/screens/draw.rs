@@ -88,9 +88,8 @@ pub fn danger(ui: &mut Ui, words: &str) -> Response {
 pub fn field(ui: &mut Ui, name: &str, value: &mut String) -> Response {
     quiet(ui, name);
     text::cover(ui.ctx(), value);
-    let edit = TextEdit::singleline(value)
-        .desired_width(f32::INFINITY)
-        .margin(Margin::symmetric(10, 8));
+    let edit =
+        TextEdit::singleline(value).desired_width(f32::INFINITY).margin(Margin::symmetric(10, 8));
     let response = ui.add(edit);
     let shown = value.clone();
     response.widget_info(|| {
@@ -127,7 +126,8 @@ pub fn centered<R>(ui: &mut Ui, width: f32, content: impl FnOnce(&mut Ui) -> R) 
     let width = width.min(free.width() - measure::GRID * 8.0).max(1.0);
     let top = free.top() + (free.height() * 0.3).max(measure::GRID * 4.0);
     let left = free.center().x - width / 2.0;
-    let rect = Rect::from_min_max(pos2(left, top.min(free.bottom())), pos2(left + width, free.bottom()));
+    let rect =
+        Rect::from_min_max(pos2(left, top.min(free.bottom())), pos2(left + width, free.bottom()));
     let layout = Layout::top_down(Align::Min);
     ui.scope_builder(egui::UiBuilder::new().max_rect(rect).layout(layout), content).inner
 }

@@ -8,11 +8,7 @@ use egui::{Grid, Ui};
 use kith_node::host;
 
 use super::{Action, Scene, draw};
-use crate::{
-    client::Command,
-    theme::measure::GRID,
-    widgets::LinkInput,
-};
+use crate::{client::Command, theme::measure::GRID, widgets::LinkInput};
 
 /// So many words are asked for.
 const ASKED: usize = 3;
@@ -51,7 +47,10 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
 fn name(ui: &mut Ui, scene: &mut Scene<'_>) {
     draw::centered(ui, 360.0, |ui| {
         draw::title(ui, "Welcome to kith");
-        draw::say(ui, "Your messages go from your devices to theirs, encrypted. What should others call you?");
+        draw::say(
+            ui,
+            "Your messages go from your devices to theirs, encrypted. What should others call you?",
+        );
         ui.add_space(GRID * 2.0);
         let view = &mut scene.view.onboarding;
         let field = draw::field(ui, "Your name", &mut view.name);
@@ -65,7 +64,8 @@ fn name(ui: &mut Ui, scene: &mut Scene<'_>) {
         ui.add_space(GRID * 2.0);
         let ready = problem.is_none() && !view.busy;
         let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-        let pressed = draw::primary(ui, if view.busy { "Starting …" } else { "Start" }, ready).clicked();
+        let pressed =
+            draw::primary(ui, if view.busy { "Starting …" } else { "Start" }, ready).clicked();
         if ready && (pressed || entered) {
             view.busy = true;
             let name = view.name.trim().to_owned();
@@ -89,7 +89,10 @@ fn name(ui: &mut Ui, scene: &mut Scene<'_>) {
 fn link(ui: &mut Ui, scene: &mut Scene<'_>) {
     draw::centered(ui, 400.0, |ui| {
         draw::title(ui, "Link this device");
-        draw::say(ui, "On the device you already use, open Devices and choose “Link a device”. It shows a link and a QR code.");
+        draw::say(
+            ui,
+            "On the device you already use, open Devices and choose “Link a device”. It shows a link and a QR code.",
+        );
         ui.add_space(GRID * 2.0);
         let view = &mut scene.view.onboarding;
         let Some(input) = &mut view.link else { return };
@@ -126,7 +129,9 @@ fn problem(name: &str) -> Option<&'static str> {
     match host::valid_name(name) {
         Ok(_) => None,
         Err(_) if name.trim().is_empty() => Some("A name can not be empty."),
-        Err(_) if name.trim().len() > 64 => Some("This name is too long: 64 bytes, about as many letters, are the most."),
+        Err(_) if name.trim().len() > 64 => {
+            Some("This name is too long: 64 bytes, about as many letters, are the most.")
+        }
         Err(_) => Some("This name holds characters that can not be seen."),
     }
 }
@@ -179,7 +184,10 @@ fn show_words(ui: &mut Ui, scene: &mut Scene<'_>, all: &[&str]) {
 
 fn check_words(ui: &mut Ui, scene: &mut Scene<'_>, all: &[&str]) {
     draw::title(ui, "Three of them, please");
-    draw::say(ui, "So that the paper holds what it should. After this, this device forgets the words.");
+    draw::say(
+        ui,
+        "So that the paper holds what it should. After this, this device forgets the words.",
+    );
     ui.add_space(GRID * 2.0);
     let asked = asked(all);
     let view = &mut scene.view.onboarding;
@@ -194,7 +202,10 @@ fn check_words(ui: &mut Ui, scene: &mut Scene<'_>, all: &[&str]) {
         all.get(*number).is_some_and(|known| word.trim().eq_ignore_ascii_case(known))
     });
     if view.wrong {
-        draw::warning(ui, "These are not the words that were shown. Look at your paper and at their numbers.");
+        draw::warning(
+            ui,
+            "These are not the words that were shown. Look at your paper and at their numbers.",
+        );
     }
     ui.add_space(GRID * 2.0);
     let mut done = false;
@@ -228,12 +239,19 @@ mod tests {
     fn three_words_from_three_parts_are_asked() {
         let all: Vec<&str> = vec!["zoo"; 24];
         let asked = asked(&all);
-        assert!(asked[0] < 8 && (8..16).contains(&asked[1]) && (16..24).contains(&asked[2]), "{asked:?}");
+        assert!(
+            asked[0] < 8 && (8..16).contains(&asked[1]) && (16..24).contains(&asked[2]),
+            "{asked:?}"
+        );
     }
 
     #[test]
     fn names_are_judged_as_the_core_does() {
         assert_eq!(problem("Ana"), None);
-        assert!(problem(" ").is_some() && problem(&"x".repeat(65)).is_some() && problem("a\u{202E}b").is_some());
+        assert!(
+            problem(" ").is_some()
+                && problem(&"x".repeat(65)).is_some()
+                && problem("a\u{202E}b").is_some()
+        );
     }
 }

@@ -37,11 +37,16 @@ fn nickname(ui: &mut Ui, scene: &mut Scene<'_>, contact: &Contact) {
     page::section(
         ui,
         "Name",
-        &format!("{} calls themselves {}. Only you see the name you give.", contact.name, contact.own_name),
+        &format!(
+            "{} calls themselves {}. Only you see the name you give.",
+            contact.name, contact.own_name
+        ),
     );
-    let name = scene.view.names.contact.get_or_insert_with(|| {
-        contact.nickname.clone().unwrap_or_default()
-    });
+    let name = scene
+        .view
+        .names
+        .contact
+        .get_or_insert_with(|| contact.nickname.clone().unwrap_or_default());
     draw::field(ui, "Your name for this contact", name);
     let name = name.trim().to_owned();
     let changed = name != contact.nickname.clone().unwrap_or_default();

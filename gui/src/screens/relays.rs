@@ -6,7 +6,11 @@ use egui::Ui;
 use kith_node::api::types::{RelayInfo, RelayState, Request};
 
 use super::{Action, Clock, Scene, draw, page};
-use crate::{contrast::Color, model::sentence, theme::{Palette, measure::GRID}};
+use crate::{
+    contrast::Color,
+    model::sentence,
+    theme::{Palette, measure::GRID},
+};
 
 /// What the page remembers.
 #[derive(Debug, Default)]
@@ -28,7 +32,10 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
         ui.add_space(GRID * 2.0);
         let model = scene.model;
         if model.relays.is_empty() {
-            draw::say(ui, "You have no relay. Messages go directly, whenever both sides are online.");
+            draw::say(
+                ui,
+                "You have no relay. Messages go directly, whenever both sides are online.",
+            );
         }
         for relay in &model.relays {
             row(ui, scene, relay);
@@ -38,7 +45,11 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
 }
 
 fn add(ui: &mut Ui, scene: &mut Scene<'_>) {
-    page::section(ui, "Add a relay", "Whoever runs it gives you its address. It is asked first whether it has room.");
+    page::section(
+        ui,
+        "Add a relay",
+        "Whoever runs it gives you its address. It is asked first whether it has room.",
+    );
     let view = &mut scene.view.relays;
     let field = draw::field(ui, "Address", &mut view.address);
     let address = view.address.trim().to_owned();
@@ -63,13 +74,16 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, relay: &RelayInfo) {
         ui.horizontal(|ui| {
             let (words, pick) = health(relay, scene.clock);
             let dot = draw::paint(ui, pick);
-            let (rect, _) = ui.allocate_exact_size(egui::Vec2::splat(GRID * 3.0), egui::Sense::hover());
+            let (rect, _) =
+                ui.allocate_exact_size(egui::Vec2::splat(GRID * 3.0), egui::Sense::hover());
             match relay.state {
                 RelayState::Connected => ui.painter().circle_filled(rect.center(), 5.0, dot),
                 _ => ui.painter().circle_stroke(rect.center(), 4.5, egui::Stroke::new(1.5, dot)),
             };
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                if draw::button_named(ui, "Remove", &format!("Remove {}", host(relay)), true).clicked() {
+                if draw::button_named(ui, "Remove", &format!("Remove {}", host(relay)), true)
+                    .clicked()
+                {
                     scene.view.relays.remove = Some(relay.peer_id.clone());
                 }
                 ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| {
@@ -83,7 +97,11 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, relay: &RelayInfo) {
 
 fn remove(ui: &mut Ui, scene: &mut Scene<'_>, relay: &RelayInfo) {
     draw::strong(ui, format!("Remove {}?", host(relay)));
-    let others = scene.model.relays.iter().any(|other| other.peer_id != relay.peer_id && other.state == RelayState::Connected);
+    let others = scene
+        .model
+        .relays
+        .iter()
+        .any(|other| other.peer_id != relay.peer_id && other.state == RelayState::Connected);
     let words = if others {
         "Messages take your other relays. What waits on this one is not fetched any more."
     } else {
@@ -103,14 +121,22 @@ fn remove(ui: &mut Ui, scene: &mut Scene<'_>, relay: &RelayInfo) {
 
 /// How a relay stands, in words and in a colour.
 pub fn health(relay: &RelayInfo, clock: Clock) -> (String, fn(&Palette) -> Color) {
-    let since = relay.since_ms.map_or_else(String::new, |ms| format!(" (since {})", clock.short(ms)));
-    let why = relay.error.as_deref().map_or_else(String::new, |error| format!(" {}", sentence(error)));
+    let since =
+        relay.since_ms.map_or_else(String::new, |ms| format!(" (since {})", clock.short(ms)));
+    let why =
+        relay.error.as_deref().map_or_else(String::new, |error| format!(" {}", sentence(error)));
     match relay.state {
         RelayState::Unknown => ("Not tried yet.".into(), |palette| palette.text_2),
         RelayState::Connecting => (format!("Connecting …{why}"), |palette| palette.text_2),
         RelayState::Connected => (format!("Connected{since}."), |palette| palette.accent),
-        RelayState::Unreachable => (format!("Does not answer{since}. It is tried again.{why}"), |palette| palette.danger),
-        RelayState::Refused => (format!("Answers, but does not take your messages{since}.{why}"), |palette| palette.danger),
+        RelayState::Unreachable => {
+            (format!("Does not answer{since}. It is tried again.{why}"), |palette| palette.danger)
+        }
+        RelayState::Refused => {
+            (format!("Answers, but does not take your messages{since}.{why}"), |palette| {
+                palette.danger
+            })
+        }
     }
 }
 
@@ -129,7 +155,13 @@ mod tests {
     use super::*;
 
     fn relay(address: &str, state: RelayState) -> RelayInfo {
-        RelayInfo { address: address.into(), peer_id: "x".into(), state, since_ms: None, error: Some("no room".into()) }
+        RelayInfo {
+            address: address.into(),
+            peer_id: "x".into(),
+            state,
+            since_ms: None,
+            error: Some("no room".into()),
+        }
     }
 
     #[test]
@@ -142,7 +174,8 @@ mod tests {
 
     #[test]
     fn health_says_why() {
-        let (words, _) = health(&relay("/ip4/1.2.3.4/tcp/1/p2p/x", RelayState::Refused), Clock::Fixed(0));
+        let (words, _) =
+            health(&relay("/ip4/1.2.3.4/tcp/1/p2p/x", RelayState::Refused), Clock::Fixed(0));
         assert_eq!(words, "Answers, but does not take your messages. No room.");
     }
 }

@@ -25,25 +25,32 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, user: &str) {
     page::section(ui, "Safety number", "");
     draw::say(
         ui,
-        format!("Compare it with {name}, by voice or side by side. If both devices show the same digits, nobody is in between."),
+        format!(
+            "Compare it with {name}, by voice or side by side. If both devices show the same digits, nobody is in between."
+        ),
     );
     ui.add_space(GRID * 2.0);
     draw::card(ui, |ui| {
         ui.set_width(ui.available_width());
         let groups = groups(&verify.safety_number);
-        Grid::new("safety number").num_columns(COLUMNS).spacing([GRID * 5.0, GRID]).show(ui, |ui| {
-            for row in groups.chunks(COLUMNS) {
-                for group in row {
-                    ui.label(RichText::new(group).monospace().size(20.0));
+        Grid::new("safety number").num_columns(COLUMNS).spacing([GRID * 5.0, GRID]).show(
+            ui,
+            |ui| {
+                for row in groups.chunks(COLUMNS) {
+                    for group in row {
+                        ui.label(RichText::new(group).monospace().size(20.0));
+                    }
+                    ui.end_row();
                 }
-                ui.end_row();
-            }
-        });
+            },
+        );
         ui.add_space(GRID * 2.0);
         widgets::qr_code(ui, &verify.safety_number, "Safety number as a QR code", 160.0);
     });
     ui.add_space(GRID);
-    let mark = |mark| Action::Ask(Tag::Verify, Request::Verify { contact: user.to_owned(), mark: Some(mark) });
+    let mark = |mark| {
+        Action::Ask(Tag::Verify, Request::Verify { contact: user.to_owned(), mark: Some(mark) })
+    };
     if verify.verified {
         draw::say(ui, format!("You compared this number with {name}."));
         if draw::button(ui, "Take the mark back").clicked() {
@@ -55,7 +62,9 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, user: &str) {
         }
         draw::quiet(
             ui,
-            format!("Not the same? Then do not write anything private here, and reach {name} in another way."),
+            format!(
+                "Not the same? Then do not write anything private here, and reach {name} in another way."
+            ),
         );
     }
 }

@@ -31,7 +31,9 @@ fn looks(ui: &mut Ui, scene: &mut Scene<'_>) {
         ui.set_width(ui.available_width());
         let chosen = scene.model.kept.theme;
         ui.horizontal(|ui| {
-            for (theme, words) in [(Theme::System, "As the system"), (Theme::Light, "Light"), (Theme::Dark, "Dark")] {
+            for (theme, words) in
+                [(Theme::System, "As the system"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]
+            {
                 let response = ui.radio(chosen == theme, words);
                 draw::focus_ring(ui, &response);
                 if response.clicked() && chosen != theme {
@@ -98,7 +100,11 @@ fn about(ui: &mut Ui, scene: &mut Scene<'_>) {
     page::section(ui, "About", "");
     draw::card(ui, |ui| {
         ui.set_width(ui.available_width());
-        let version = scene.model.status.as_ref().map_or(env!("CARGO_PKG_VERSION"), |status| status.version.as_str());
+        let version = scene
+            .model
+            .status
+            .as_ref()
+            .map_or(env!("CARGO_PKG_VERSION"), |status| status.version.as_str());
         draw::say(ui, format!("kith {version}"));
         if let Phase::Ready { inside, .. } = scene.model.phase {
             let words = if inside {

@@ -60,7 +60,9 @@ impl<'a> Body<'a> {
             return BodyResponse { response, measure, chosen: None };
         }
         let links = super::with(ui.ctx(), |engine| {
-            let selected = self.place.and_then(|(place, caption)| engine.select(ui, &response, key, place, caption));
+            let selected = self
+                .place
+                .and_then(|(place, caption)| engine.select(ui, &response, key, place, caption));
             engine.paint(ui, key, rect.min, &self.colors, selected);
             engine.kept.get(&key).map(|kept| link_rects(&kept.laid, rect.min)).unwrap_or_default()
         });
@@ -69,7 +71,12 @@ impl<'a> Body<'a> {
     }
 
     /// Each link is a stop for the keyboard, and can be pointed at.
-    fn links(&self, ui: &Ui, response: &Response, links: Vec<(String, Vec<Rect>)>) -> Option<Target> {
+    fn links(
+        &self,
+        ui: &Ui,
+        response: &Response,
+        links: Vec<(String, Vec<Rect>)>,
+    ) -> Option<Target> {
         let mut chosen = None;
         let pointer = response.hover_pos();
         for (number, (target, rects)) in links.into_iter().enumerate() {
@@ -86,11 +93,18 @@ impl<'a> Body<'a> {
             if link.has_focus() {
                 let stroke = egui::Stroke::new(2.0, self.colors.link);
                 for rect in &rects {
-                    ui.painter().rect_stroke(rect.expand(1.0), 3.0, stroke, egui::StrokeKind::Outside);
+                    ui.painter().rect_stroke(
+                        rect.expand(1.0),
+                        3.0,
+                        stroke,
+                        egui::StrokeKind::Outside,
+                    );
                 }
             }
             let by_key = link.has_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-            let asked = ui.input(|input| input.has_accesskit_action_request(id, egui::accesskit::Action::Click));
+            let asked = ui.input(|input| {
+                input.has_accesskit_action_request(id, egui::accesskit::Action::Click)
+            });
             if by_key || asked || (pointed && response.clicked()) {
                 chosen = Some(links::explain(&target));
             }
@@ -105,10 +119,12 @@ fn link_rects(laid: &Laid, corner: Pos2) -> Vec<(String, Vec<Rect>)> {
     for piece in &laid.pieces {
         for (range, target) in &piece.links {
             let rects = paint::range_rects(piece, range.clone());
-            let points = |rect: Rect| Rect::from_min_max(
-                corner + rect.min.to_vec2() / laid.scale,
-                corner + rect.max.to_vec2() / laid.scale,
-            );
+            let points = |rect: Rect| {
+                Rect::from_min_max(
+                    corner + rect.min.to_vec2() / laid.scale,
+                    corner + rect.max.to_vec2() / laid.scale,
+                )
+            };
             links.push((target.clone(), rects.into_iter().map(points).collect()));
         }
     }
@@ -131,7 +147,11 @@ impl Engine {
             if let Some(at) = ui.ctx().pointer_interact_pos() {
                 let at = (at - response.rect.min) * laid.scale;
                 let (pressed, down, shift) = ui.input(|input| {
-                    (input.pointer.primary_pressed(), input.pointer.primary_down(), input.modifiers.shift)
+                    (
+                        input.pointer.primary_pressed(),
+                        input.pointer.primary_down(),
+                        input.modifiers.shift,
+                    )
                 });
                 let byte = byte_at(laid, at);
                 if response.triple_clicked() {
@@ -172,7 +192,8 @@ fn byte_at(laid: &Laid, at: egui::Vec2) -> usize {
 fn word_at(laid: &Laid, at: egui::Vec2) -> std::ops::Range<usize> {
     piece_at(laid, at.y).map_or(0..0, |piece| {
         let within = at - piece.at;
-        let word = parley::Selection::word_from_point(&piece.layout, within.x, within.y).text_range();
+        let word =
+            parley::Selection::word_from_point(&piece.layout, within.x, within.y).text_range();
         piece.start + word.start..piece.start + word.end
     })
 }

@@ -43,7 +43,8 @@ pub fn count_if_only(text: &str) -> Option<usize> {
 pub fn is_emoji(grapheme: &str) -> bool {
     // Unicode lists what shows as a picture as it is under exactly that spelling; what would need a
     // variation selector for it is listed with one.
-    emojis::get(grapheme).is_some_and(|known| same(known.as_str(), grapheme)) && picture(grapheme).is_some()
+    emojis::get(grapheme).is_some_and(|known| same(known.as_str(), grapheme))
+        && picture(grapheme).is_some()
 }
 
 /// Whether `given` asks for a picture: as listed, or by what only pictures have.
@@ -53,7 +54,8 @@ fn same(listed: &str, given: &str) -> bool {
 
 /// Cheap: false for nearly all text.
 fn may_be(grapheme: &str) -> bool {
-    grapheme.chars().next().is_some_and(|first| first >= '\u{2190}') || grapheme.contains(['\u{20E3}', '\u{FE0F}'])
+    grapheme.chars().next().is_some_and(|first| first >= '\u{2190}')
+        || grapheme.contains(['\u{20E3}', '\u{FE0F}'])
 }
 
 /// The PNG of an emoji, 72 pixels square.
@@ -67,11 +69,17 @@ fn picture(grapheme: &str) -> Option<&'static [u8]> {
 
 /// An emoji's picture, `side` pixels square, or nothing if there is none.
 pub(super) fn render(grapheme: &str, side: u32) -> Option<egui::ColorImage> {
-    let decoded = image::load_from_memory_with_format(picture(grapheme)?, image::ImageFormat::Png).ok()?;
+    let decoded =
+        image::load_from_memory_with_format(picture(grapheme)?, image::ImageFormat::Png).ok()?;
     let scaled = if side == decoded.width() {
         decoded.into_rgba8()
     } else {
-        image::imageops::resize(&decoded.into_rgba8(), side, side, image::imageops::FilterType::CatmullRom)
+        image::imageops::resize(
+            &decoded.into_rgba8(),
+            side,
+            side,
+            image::imageops::FilterType::CatmullRom,
+        )
     };
     let size = [usize::try_from(scaled.width()).ok()?, usize::try_from(scaled.height()).ok()?];
     Some(egui::ColorImage::from_rgba_unmultiplied(size, &scaled))
@@ -93,7 +101,8 @@ mod tests {
 
     #[test]
     fn text_stays_text() {
-        for text in ["plain", "© 2026", "✓ done", "☺", "❤", "漢字", "سلام", "1 # *", "→"] {
+        for text in ["plain", "© 2026", "✓ done", "☺", "❤", "漢字", "سلام", "1 # *", "→"]
+        {
             assert!(found(text).is_empty(), "{text:?} holds no picture");
         }
     }
@@ -107,7 +116,8 @@ mod tests {
 
     #[test]
     fn every_common_emoji_has_a_picture() {
-        let without: Vec<_> = emojis::iter().step_by(5).filter(|emoji| picture(emoji.as_str()).is_none()).collect();
+        let without: Vec<_> =
+            emojis::iter().step_by(5).filter(|emoji| picture(emoji.as_str()).is_none()).collect();
         assert!(without.len() < 5, "without a picture: {without:?}");
         let image = render("👍", 24).expect("a thumb");
         assert_eq!(image.size, [24, 24]);

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
 use egui::{FontData, FontDefinitions, FontFamily, FontTweak};
-use parley::fontique::{Blob, Collection, CollectionOptions, FontInfoOverride, Script, SourceCache};
+use parley::fontique::{
+    Blob, Collection, CollectionOptions, FontInfoOverride, Script, SourceCache,
+};
 use parley::{FontContext, FontFamilyName, GenericFamily};
 
 /// Body text.
@@ -48,17 +50,25 @@ pub(super) fn for_egui() -> FontDefinitions {
     fonts.font_data.insert(STRONG.to_owned(), Arc::new(FontData::from_static(INTER).tweak(coords)));
     egui_phosphor::add_to_fonts(&mut fonts, egui_phosphor::Variant::Regular);
     let icons = "phosphor".to_owned();
-    for (family, first) in
-        [(FontFamily::Proportional, Some(SANS)), (strong(), Some(STRONG)), (FontFamily::Monospace, None)]
-    {
+    for (family, first) in [
+        (FontFamily::Proportional, Some(SANS)),
+        (strong(), Some(STRONG)),
+        (FontFamily::Monospace, None),
+    ] {
         let mut names: Vec<String> = first.map(str::to_owned).into_iter().collect();
         if first.is_none() {
             // Hack, and Inter for what it lacks.
-            names.extend(shipped.get(&FontFamily::Monospace).into_iter().flatten().take(1).cloned());
+            names
+                .extend(shipped.get(&FontFamily::Monospace).into_iter().flatten().take(1).cloned());
             names.push(SANS.to_owned());
         }
         names.push(icons.clone());
-        names.extend(SYMBOLS.iter().filter(|name| fonts.font_data.contains_key(**name)).map(|name| (*name).to_owned()));
+        names.extend(
+            SYMBOLS
+                .iter()
+                .filter(|name| fonts.font_data.contains_key(**name))
+                .map(|name| (*name).to_owned()),
+        );
         fonts.families.insert(family, names);
     }
     fonts.font_data.remove("Ubuntu-Light");
@@ -87,7 +97,9 @@ pub(super) fn for_layout(others: &Others) -> FontContext {
     ship(EMOJI_SPACE, SPACE);
     let shipped = FontDefinitions::default();
     for (name, known) in [(MONO, "Hack"), (SYMBOLS[0], SYMBOLS[0]), (SYMBOLS[1], SYMBOLS[1])] {
-        if let Some(std::borrow::Cow::Borrowed(bytes)) = shipped.font_data.get(known).map(|data| &data.font) {
+        if let Some(std::borrow::Cow::Borrowed(bytes)) =
+            shipped.font_data.get(known).map(|data| &data.font)
+        {
             ship(name, bytes);
         }
     }
@@ -96,7 +108,10 @@ pub(super) fn for_layout(others: &Others) -> FontContext {
         for bytes in fonts {
             let families = collection.register_fonts(Blob::new(Arc::new(bytes.clone())), None);
             for script in SCRIPTS {
-                collection.append_fallbacks(Script::from_bytes(script), families.iter().map(|(family, _)| *family));
+                collection.append_fallbacks(
+                    Script::from_bytes(script),
+                    families.iter().map(|(family, _)| *family),
+                );
             }
         }
     }
@@ -173,6 +188,8 @@ pub(super) fn language() -> Option<parley::fontique::Language> {
     ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| {
         let value = std::env::var(name).ok()?;
         let tag = value.split(['.', '@']).next()?.replace('_', "-");
-        (tag.len() >= 2 && tag != "POSIX").then(|| parley::fontique::Language::parse(&tag).ok()).flatten()
+        (tag.len() >= 2 && tag != "POSIX")
+            .then(|| parley::fontique::Language::parse(&tag).ok())
+            .flatten()
     })
 }

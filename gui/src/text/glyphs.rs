@@ -77,7 +77,13 @@ impl Glyphs {
     }
 
     /// The glyph with its origin at `x` pixels: the slot, and the whole pixel it counts from.
-    pub(super) fn glyph(&mut self, ctx: &egui::Context, face: &Face<'_>, id: u32, x: f32) -> (Option<Slot>, f32) {
+    pub(super) fn glyph(
+        &mut self,
+        ctx: &egui::Context,
+        face: &Face<'_>,
+        id: u32,
+        x: f32,
+    ) -> (Option<Slot>, f32) {
         let quarter = (x * STEPS).round();
         let whole = (quarter / STEPS).floor();
         let step = (quarter - whole * STEPS) as u8;
@@ -112,11 +118,22 @@ impl Glyphs {
     }
 
     fn draw(&mut self, face: &Face<'_>, id: u32, shift: f32) -> Option<(ColorImage, Pos2, bool)> {
-        let font = swash::FontRef::from_index(face.font.data.as_ref(), usize::try_from(face.font.index).ok()?)?;
-        let mut scaler =
-            self.scaler.builder(font).size(face.size).hint(true).normalized_coords(face.coords.iter()).build();
-        let mut render =
-            Render::new(&[Source::ColorOutline(0), Source::ColorBitmap(StrikeWith::BestFit), Source::Outline]);
+        let font = swash::FontRef::from_index(
+            face.font.data.as_ref(),
+            usize::try_from(face.font.index).ok()?,
+        )?;
+        let mut scaler = self
+            .scaler
+            .builder(font)
+            .size(face.size)
+            .hint(true)
+            .normalized_coords(face.coords.iter())
+            .build();
+        let mut render = Render::new(&[
+            Source::ColorOutline(0),
+            Source::ColorBitmap(StrikeWith::BestFit),
+            Source::Outline,
+        ]);
         render.format(Format::Alpha).offset(Vector::new(shift, 0.0));
         if face.embolden {
             render.embolden(face.size * 0.02);
@@ -128,17 +145,25 @@ impl Glyphs {
             )));
         }
         let image = render.render(&mut scaler, u16::try_from(id).ok()?)?;
-        let size = [usize::try_from(image.placement.width).ok()?, usize::try_from(image.placement.height).ok()?];
+        let size = [
+            usize::try_from(image.placement.width).ok()?,
+            usize::try_from(image.placement.height).ok()?,
+        ];
         if size.contains(&0) || size.iter().any(|side| *side > GLYPH_SIDE_MAX) {
             return None;
         }
         let at = pos2(image.placement.left as f32, -image.placement.top as f32);
         match image.content {
             Content::Mask => {
-                let pixels = image.data.iter().map(|coverage| Color32::from_white_alpha(self.alpha(*coverage)));
+                let pixels = image
+                    .data
+                    .iter()
+                    .map(|coverage| Color32::from_white_alpha(self.alpha(*coverage)));
                 Some((ColorImage::new(size, pixels.collect()), at, false))
             }
-            Content::Color => Some((ColorImage::from_rgba_unmultiplied(size, &image.data), at, true)),
+            Content::Color => {
+                Some((ColorImage::from_rgba_unmultiplied(size, &image.data), at, true))
+            }
             Content::SubpixelMask => None,
         }
     }
@@ -151,7 +176,12 @@ impl Glyphs {
         (alpha * 255.0).round() as u8
     }
 
-    fn keep(&mut self, ctx: &egui::Context, key: Key, drawn: Option<(ColorImage, Pos2, bool)>) -> Option<Slot> {
+    fn keep(
+        &mut self,
+        ctx: &egui::Context,
+        key: Key,
+        drawn: Option<(ColorImage, Pos2, bool)>,
+    ) -> Option<Slot> {
         let slot = drawn.and_then(|(image, at, colored)| {
             let [width, height] = image.size;
             let (page, x, y) = self.place(ctx, width + 1, height + 1)?;
@@ -166,7 +196,12 @@ impl Glyphs {
     }
 
     /// Finds room for `width` × `height` pixels.
-    fn place(&mut self, ctx: &egui::Context, width: usize, height: usize) -> Option<(usize, usize, usize)> {
+    fn place(
+        &mut self,
+        ctx: &egui::Context,
+        width: usize,
+        height: usize,
+    ) -> Option<(usize, usize, usize)> {
         if width > PAGE_SIDE || height > PAGE_SIDE {
             return None;
         }
@@ -196,7 +231,9 @@ impl Glyphs {
 impl Page {
     fn place(&mut self, width: usize, height: usize) -> Option<(usize, usize)> {
         let fits = |(_, tall, filled): &&mut (usize, usize, usize)| {
-            height <= *tall && *tall <= height + height / 2 + 2 && filled.saturating_add(width) <= PAGE_SIDE
+            height <= *tall
+                && *tall <= height + height / 2 + 2
+                && filled.saturating_add(width) <= PAGE_SIDE
         };
         if let Some((top, _, filled)) = self.shelves.iter_mut().find(fits) {
             let x = *filled;

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use egui::{Rect, Vec2, pos2, vec2};
 use parley::{
-    Alignment, AlignmentOptions, FontContext, FontFamily, FontVariations, FontWeight, LayoutContext, LineHeight,
-    OverflowWrap, StyleProperty, TextWrapMode,
+    Alignment, AlignmentOptions, FontContext, FontFamily, FontVariations, FontWeight,
+    LayoutContext, LineHeight, OverflowWrap, StyleProperty, TextWrapMode,
 };
 
 use super::emoji::{self, PLACEHOLDER};
@@ -109,7 +109,10 @@ pub(super) struct Piece {
 impl Piece {
     /// The whole paragraph's box in pixels.
     pub(super) fn rect(&self) -> Rect {
-        Rect::from_min_size(pos2(self.at.x, self.at.y), vec2(self.layout.full_width(), self.layout.height()))
+        Rect::from_min_size(
+            pos2(self.at.x, self.at.y),
+            vec2(self.layout.full_width(), self.layout.height()),
+        )
     }
 
     /// A part of the paragraph, with its emoji.
@@ -172,7 +175,11 @@ pub(super) struct Typesetter {
 
 impl Typesetter {
     pub(super) fn new(others: &fonts::Others) -> Self {
-        Self { fonts: fonts::for_layout(others), context: LayoutContext::new(), language: fonts::language() }
+        Self {
+            fonts: fonts::for_layout(others),
+            context: LayoutContext::new(),
+            language: fonts::language(),
+        }
     }
 
     /// Lays `text` out within `width` points at `scale` pixels per point.
@@ -180,8 +187,10 @@ impl Typesetter {
         if setting.one_line {
             return self.lay_line(text, setting, width, scale);
         }
-        let alone = setting.markup && emoji::count_if_only(text).is_some_and(|count| count <= EMOJI_ALONE_MAX);
-        let setting = Setting { size: setting.size * if alone { EMOJI_ALONE } else { 1.0 }, ..*setting };
+        let alone = setting.markup
+            && emoji::count_if_only(text).is_some_and(|count| count <= EMOJI_ALONE_MAX);
+        let setting =
+            Setting { size: setting.size * if alone { EMOJI_ALONE } else { 1.0 }, ..*setting };
         let paragraphs = if setting.markup {
             markdown::parse(text)
         } else {
@@ -192,19 +201,26 @@ impl Typesetter {
 
     /// One line; what does not fit is cut, and "…" says so.
     fn lay_line(&mut self, text: &str, setting: &Setting, width: f32, scale: f32) -> Laid {
-        let first: String = text.chars().take(400).map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        let mut whole = self.lay_paragraphs(vec![Paragraph::plain(&first)], setting, f32::INFINITY, scale);
+        let first: String = text
+            .chars()
+            .take(400)
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect();
+        let mut whole =
+            self.lay_paragraphs(vec![Paragraph::plain(&first)], setting, f32::INFINITY, scale);
         if whole.measure.size.x <= width && first.len() == text.len() {
             return whole;
         }
         // Graphemes that fit, found by halving.
         use unicode_segmentation::UnicodeSegmentation as _;
-        let ends: Vec<usize> = first.grapheme_indices(true).map(|(at, grapheme)| at + grapheme.len()).collect();
+        let ends: Vec<usize> =
+            first.grapheme_indices(true).map(|(at, grapheme)| at + grapheme.len()).collect();
         let (mut fits, mut too_many) = (0, ends.len() + 1);
         while fits + 1 < too_many {
             let middle = usize::midpoint(fits, too_many);
             let cut = format!("{}…", first[..ends[middle - 1]].trim_end());
-            let laid = self.lay_paragraphs(vec![Paragraph::plain(&cut)], setting, f32::INFINITY, scale);
+            let laid =
+                self.lay_paragraphs(vec![Paragraph::plain(&cut)], setting, f32::INFINITY, scale);
             if laid.measure.size.x <= width {
                 fits = middle;
                 whole = laid;
@@ -218,10 +234,17 @@ impl Typesetter {
         whole
     }
 
-    fn lay_paragraphs(&mut self, paragraphs: Vec<Paragraph>, setting: &Setting, width: f32, scale: f32) -> Laid {
+    fn lay_paragraphs(
+        &mut self,
+        paragraphs: Vec<Paragraph>,
+        setting: &Setting,
+        width: f32,
+        scale: f32,
+    ) -> Laid {
         let em = setting.size * scale;
         let limit = (width * scale).floor().max(em);
-        let mut pieces: Vec<Piece> = paragraphs.into_iter().map(|paragraph| self.piece(paragraph, setting, scale)).collect();
+        let mut pieces: Vec<Piece> =
+            paragraphs.into_iter().map(|paragraph| self.piece(paragraph, setting, scale)).collect();
         let indent = |kind| if kind == Kind::Text { 0.0 } else { (INDENT_EM * em).round() };
         let mut widest: f32 = 0.0;
         for piece in &mut pieces {
@@ -247,7 +270,11 @@ impl Typesetter {
         let last_line = last.and_then(|piece| {
             let line = piece.layout.lines().last()?;
             let metrics = *line.metrics();
-            let end = if piece.layout.is_rtl() { widest } else { piece.at.x + metrics.offset + metrics.advance };
+            let end = if piece.layout.is_rtl() {
+                widest
+            } else {
+                piece.at.x + metrics.offset + metrics.advance
+            };
             Some((end, metrics.line_height))
         });
         let measure = Measure {
@@ -263,11 +290,14 @@ impl Typesetter {
         let Paragraph { kind, text, marks, links } = paragraph;
         let (text, emoji, shift) = with_placeholders(&text);
         let moved = |range: &Range<usize>| shift.moved(range.start)..shift.moved(range.end);
-        let links: Vec<_> = links.iter().map(|(range, target)| (moved(range), target.clone())).collect();
+        let links: Vec<_> =
+            links.iter().map(|(range, target)| (moved(range), target.clone())).collect();
         let mut builder = self.context.ranged_builder(&mut self.fonts, &text, scale, true);
         let families = if kind == Kind::Code { fonts::mono() } else { fonts::sans() };
         let size = if kind == Kind::Code { setting.size * CODE_SIZE } else { setting.size };
-        builder.push_default(StyleProperty::FontFamily(FontFamily::List(std::borrow::Cow::Borrowed(&families))));
+        builder.push_default(StyleProperty::FontFamily(FontFamily::List(
+            std::borrow::Cow::Borrowed(&families),
+        )));
         builder.push_default(StyleProperty::FontSize(size));
         builder.push_default(StyleProperty::LineHeight(LineHeight::Absolute(
             (setting.size * setting.line_height * scale).round() / scale,
@@ -287,14 +317,23 @@ impl Typesetter {
             push_mark(&mut builder, moved(range), *mark, size);
         }
         for (number, (range, _)) in links.iter().enumerate() {
-            builder.push(StyleProperty::Brush(Ink::Link(u16::try_from(number).unwrap_or(u16::MAX))), range.clone());
+            builder.push(
+                StyleProperty::Brush(Ink::Link(u16::try_from(number).unwrap_or(u16::MAX))),
+                range.clone(),
+            );
             builder.push(StyleProperty::Underline(true), range.clone());
         }
         let space = [parley::FontFamilyName::named(fonts::EMOJI_SPACE)];
         for (number, (at, _)) in text.match_indices(PLACEHOLDER).enumerate() {
             let range = at..at + PLACEHOLDER.len_utf8();
-            builder.push(StyleProperty::Brush(Ink::Emoji(u16::try_from(number).unwrap_or(u16::MAX))), range.clone());
-            builder.push(StyleProperty::FontFamily(FontFamily::List(std::borrow::Cow::Borrowed(&space))), range);
+            builder.push(
+                StyleProperty::Brush(Ink::Emoji(u16::try_from(number).unwrap_or(u16::MAX))),
+                range.clone(),
+            );
+            builder.push(
+                StyleProperty::FontFamily(FontFamily::List(std::borrow::Cow::Borrowed(&space))),
+                range,
+            );
         }
         let layout = builder.build(&text);
         Piece { layout, kind, text, emoji, links, at: Vec2::ZERO, start: 0 }
@@ -304,9 +343,15 @@ impl Typesetter {
 /// Code is set a little smaller: Hack is wide.
 const CODE_SIZE: f32 = 0.9;
 
-fn push_mark(builder: &mut parley::RangedBuilder<'_, Ink>, range: Range<usize>, mark: Mark, size: f32) {
+fn push_mark(
+    builder: &mut parley::RangedBuilder<'_, Ink>,
+    range: Range<usize>,
+    mark: Mark,
+    size: f32,
+) {
     if mark.bold {
-        builder.push(StyleProperty::FontWeight(FontWeight::new(fonts::STRONG_WEIGHT)), range.clone());
+        builder
+            .push(StyleProperty::FontWeight(FontWeight::new(fonts::STRONG_WEIGHT)), range.clone());
     }
     if mark.italic {
         // Inter leans by an axis. Scripts of other fonts are not slanted: theirs is no custom of slanting.
@@ -318,7 +363,10 @@ fn push_mark(builder: &mut parley::RangedBuilder<'_, Ink>, range: Range<usize>, 
     }
     if mark.code {
         let families = fonts::mono();
-        builder.push(StyleProperty::FontFamily(FontFamily::List(std::borrow::Cow::Borrowed(&families))), range.clone());
+        builder.push(
+            StyleProperty::FontFamily(FontFamily::List(std::borrow::Cow::Borrowed(&families))),
+            range.clone(),
+        );
         builder.push(StyleProperty::FontSize(size * CODE_SIZE), range.clone());
         builder.push(StyleProperty::Brush(Ink::Code), range);
     }
@@ -332,7 +380,9 @@ fn bounded(paragraphs: Vec<Paragraph>) -> Vec<Paragraph> {
         if kept.len() >= PARAGRAPHS_MAX {
             let left = count - number;
             let what = if left == 1 { "line" } else { "lines" };
-            kept.push(Paragraph::plain(&format!("… {left} more {what}. Copy the message to read all of it.")));
+            kept.push(Paragraph::plain(&format!(
+                "… {left} more {what}. Copy the message to read all of it."
+            )));
             break;
         }
         if paragraph.text.len() <= PARAGRAPH_BYTES_MAX {
@@ -341,7 +391,8 @@ fn bounded(paragraphs: Vec<Paragraph>) -> Vec<Paragraph> {
             // So long a line has lost its form: it is shown in parts, plainly.
             let mut rest = paragraph.text.as_str();
             while !rest.is_empty() {
-                let (part, left) = rest.split_at(rest.floor_char_boundary(PARAGRAPH_BYTES_MAX).max(1));
+                let (part, left) =
+                    rest.split_at(rest.floor_char_boundary(PARAGRAPH_BYTES_MAX).max(1));
                 kept.push(Paragraph { kind: paragraph.kind, ..Paragraph::plain(part) });
                 rest = left;
             }

@@ -21,8 +21,12 @@ pub fn find(line: &str) -> Vec<Range<usize>> {
         let Some(colon) = rest.find(':') else { break };
         let start = SCHEMES.iter().find_map(|scheme| {
             let name = &scheme[..scheme.find(':').unwrap_or_default()];
-            let start = (at + colon).checked_sub(name.len()).filter(|start| *start >= at && line.is_char_boundary(*start))?;
-            let fits = line.get(start..start + scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
+            let start = (at + colon)
+                .checked_sub(name.len())
+                .filter(|start| *start >= at && line.is_char_boundary(*start))?;
+            let fits = line
+                .get(start..start + scheme.len())
+                .is_some_and(|text| text.eq_ignore_ascii_case(scheme));
             let apart = !line[..start].chars().next_back().is_some_and(char::is_alphanumeric);
             (fits && apart).then_some((start, scheme.len()))
         });
@@ -43,7 +47,9 @@ pub fn find(line: &str) -> Vec<Range<usize>> {
 /// How many bytes from the start of `text` belong to the link: up to a space, without the
 /// punctuation of the sentence around it.
 fn end_of_link(text: &str) -> usize {
-    let stop = |letter: char| letter.is_whitespace() || letter.is_control() || "<>\"`«»“”".contains(letter);
+    let stop = |letter: char| {
+        letter.is_whitespace() || letter.is_control() || "<>\"`«»“”".contains(letter)
+    };
     // One byte more than a link may have tells that it is too long; what follows costs its square.
     let text = &text[..text.floor_char_boundary(LINK_BYTES_MAX + 4)];
     let mut end = text.find(stop).unwrap_or(text.len());
@@ -55,7 +61,9 @@ fn end_of_link(text: &str) -> usize {
             _ => None,
         };
         // A closing bracket belongs to the link only if it was opened there.
-        let unbalanced = opening.is_some_and(|open| text[..end].matches(open).count() < text[..end].matches(last).count());
+        let unbalanced = opening.is_some_and(|open| {
+            text[..end].matches(open).count() < text[..end].matches(last).count()
+        });
         if !(unbalanced || ".,;:!?'*_~…".contains(last)) {
             break;
         }
@@ -90,7 +98,11 @@ pub fn explain(link: &str) -> Target {
     };
     let rest = &link[scheme.len()..];
     match *scheme {
-        "kith:" => Target { whole: format!("kith:{}", visible(rest)), host: String::new(), notes: Vec::new() },
+        "kith:" => Target {
+            whole: format!("kith:{}", visible(rest)),
+            host: String::new(),
+            notes: Vec::new(),
+        },
         "mailto:" => {
             let host = visible(rest.split('?').next().unwrap_or_default());
             Target { whole: format!("mailto:{}", visible(rest)), host, notes: Vec::new() }
@@ -107,7 +119,9 @@ fn explain_web(scheme: &str, rest: &str) -> Target {
         None => (None, authority),
     };
     let (host, port) = match host_and_port.rsplit_once(':') {
-        Some((host, port)) if port.chars().all(|digit| digit.is_ascii_digit()) => (host, Some(port)),
+        Some((host, port)) if port.chars().all(|digit| digit.is_ascii_digit()) => {
+            (host, Some(port))
+        }
         _ => (host_and_port, None),
     };
     // What IDNA rejects is shown escaped, not repaired: the browser decides.
@@ -120,7 +134,10 @@ fn explain_web(scheme: &str, rest: &str) -> Target {
         ));
     }
     if let Some(user) = user {
-        notes.push(format!("“{}” before the @ is not where it goes: it goes to {ascii}.", visible(user)));
+        notes.push(format!(
+            "“{}” before the @ is not where it goes: it goes to {ascii}.",
+            visible(user)
+        ));
     }
     if scheme == "http://" {
         notes.push("It is not encrypted: others on the way can read and change it.".to_owned());
@@ -186,11 +203,21 @@ mod tests {
     fn links_are_found_without_the_sentence_around_them() {
         assert_eq!(found("See https://a.example/b?c=d#e."), ["https://a.example/b?c=d#e"]);
         assert_eq!(found("(https://a.example/x_(y))"), ["https://a.example/x_(y)"]);
-        assert_eq!(found("HTTP://A.example, mailto:ana@b.example!"), ["HTTP://A.example", "mailto:ana@b.example"]);
+        assert_eq!(
+            found("HTTP://A.example, mailto:ana@b.example!"),
+            ["HTTP://A.example", "mailto:ana@b.example"]
+        );
         assert_eq!(found("take kith:1abc\nor"), ["kith:1abc"]);
         assert_eq!(found("اقرأ https://مثال.example/أ الآن"), ["https://مثال.example/أ"]);
         assert!(found("Türkçe: naïve, ü: ة: 18:30").is_empty());
-        for none in ["xhttps://a", "https://", "javascript:alert(1)", "file:///etc/passwd", "12:30", "kith:"] {
+        for none in [
+            "xhttps://a",
+            "https://",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "12:30",
+            "kith:",
+        ] {
             assert!(found(none).is_empty(), "{none:?} is not a link");
         }
     }

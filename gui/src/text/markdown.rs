@@ -93,7 +93,8 @@ pub fn flatten(source: &str) -> String {
 
 /// Three backticks, perhaps with the name of a language, and nothing else.
 fn is_fence(line: &str) -> bool {
-    line.strip_prefix("```").is_some_and(|rest| rest.chars().all(|letter| letter.is_ascii_alphanumeric()))
+    line.strip_prefix("```")
+        .is_some_and(|rest| rest.chars().all(|letter| letter.is_ascii_alphanumeric()))
 }
 
 /// The delimiters, longer ones first.
@@ -101,7 +102,8 @@ const DELIMITERS: [&str; 6] = ["***", "**", "~~", "`", "*", "_"];
 
 fn inline(kind: Kind, line: &str) -> Paragraph {
     let mut paragraph = Paragraph::new(kind);
-    let mut parser = Parser { line, links: links::find(line), none_after: [(0, usize::MAX); DELIMITERS.len()] };
+    let mut parser =
+        Parser { line, links: links::find(line), none_after: [(0, usize::MAX); DELIMITERS.len()] };
     parser.run(0..line.len(), Mark::default(), &mut paragraph);
     paragraph
 }
@@ -164,7 +166,12 @@ impl Parser<'_> {
     }
 
     /// If a delimiter opens here and closes within `range`: the inner range, where to go on, the mark.
-    fn opening(&mut self, at: usize, range: &Range<usize>, mark: Mark) -> Option<(Range<usize>, usize, Mark)> {
+    fn opening(
+        &mut self,
+        at: usize,
+        range: &Range<usize>,
+        mark: Mark,
+    ) -> Option<(Range<usize>, usize, Mark)> {
         let rest = &self.line[at..range.end];
         let number = DELIMITERS.iter().position(|delimiter| rest.starts_with(delimiter))?;
         let delimiter = DELIMITERS[number];
@@ -222,7 +229,10 @@ mod tests {
         let paragraphs = parse(source);
         assert_eq!(paragraphs.len(), 1, "{source:?} is one line");
         let line = &paragraphs[0];
-        line.marks.iter().map(|(range, mark)| (line.text[range.clone()].to_owned(), *mark)).collect()
+        line.marks
+            .iter()
+            .map(|(range, mark)| (line.text[range.clone()].to_owned(), *mark))
+            .collect()
     }
 
     const BOLD: Mark = Mark { bold: true, italic: false, strike: false, code: false };
@@ -251,7 +261,9 @@ mod tests {
 
     #[test]
     fn what_is_not_closed_is_text() {
-        for source in ["2 * 3 * 4", "a*b*c", "snake_case_name", "**open", "* list", "~~", "`", "** a **"] {
+        for source in
+            ["2 * 3 * 4", "a*b*c", "snake_case_name", "**open", "* list", "~~", "`", "** a **"]
+        {
             assert_eq!(parse(source)[0].text, source);
             assert!(marked(source).is_empty(), "{source:?} has no marks");
         }

@@ -58,7 +58,14 @@ pub fn measure(ctx: &Context, text: &str, setting: &Setting, width: f32) -> Meas
 }
 
 /// Draws a text with its upper left corner at `corner`.
-pub fn paint(ui: &Ui, corner: Pos2, text: &str, setting: &Setting, width: f32, colors: &Colors) -> Measure {
+pub fn paint(
+    ui: &Ui,
+    corner: Pos2,
+    text: &str,
+    setting: &Setting,
+    width: f32,
+    colors: &Colors,
+) -> Measure {
     with(ui.ctx(), |engine| {
         let key = engine.lay(ui.ctx(), text, setting, width);
         engine.paint(ui, key, corner, colors, None)
@@ -87,10 +94,13 @@ pub fn label(ui: &mut Ui, text: &str, setting: &Setting, colors: &Colors) -> Res
 pub fn paint_emoji(ui: &Ui, center: Pos2, side: f32, emoji: &str) {
     with(ui.ctx(), |engine| {
         let scale = ui.ctx().pixels_per_point();
-        let Some(slot) = engine.glyphs.emoji(ui.ctx(), emoji, (side * scale).round() as u32) else { return };
+        let Some(slot) = engine.glyphs.emoji(ui.ctx(), emoji, (side * scale).round() as u32) else {
+            return;
+        };
         let Some(texture) = engine.glyphs.texture(&slot) else { return };
         let rect = egui::Rect::from_center_size(center, egui::Vec2::splat(side));
-        let rect = rect.translate((rect.min.to_vec2() * scale).round() / scale - rect.min.to_vec2());
+        let rect =
+            rect.translate((rect.min.to_vec2() * scale).round() / scale - rect.min.to_vec2());
         ui.painter().image(texture, rect, slot.uv, egui::Color32::WHITE);
     });
 }
@@ -174,12 +184,21 @@ impl Engine {
         selected: Option<std::ops::Range<usize>>,
     ) -> Measure {
         self.glyphs.set_dark(ui.visuals().dark_mode);
-        let Some(Kept { laid, drawing, .. }) = self.kept.get_mut(&key) else { return Measure::default() };
+        let Some(Kept { laid, drawing, .. }) = self.kept.get_mut(&key) else {
+            return Measure::default();
+        };
         if !drawing.as_ref().is_some_and(|drawing| drawing.is_current(&self.glyphs)) {
             *drawing = Some(paint::Drawing::new(ui.ctx(), &mut self.glyphs, laid));
         }
         if let Some(drawing) = drawing {
-            ui.painter().extend(paint::shapes(&self.glyphs, laid, drawing, corner, colors, selected));
+            ui.painter().extend(paint::shapes(
+                &self.glyphs,
+                laid,
+                drawing,
+                corner,
+                colors,
+                selected,
+            ));
         }
         laid.measure
     }
@@ -190,12 +209,20 @@ impl Engine {
             return;
         }
         let id = egui::FontId::proportional(crate::theme::text::BODY);
-        let missing: String = letters.into_iter().filter(|letter| !ctx.fonts_mut(|fonts| fonts.has_glyph(&id, *letter))).collect();
+        let missing: String = letters
+            .into_iter()
+            .filter(|letter| !ctx.fonts_mut(|fonts| fonts.has_glyph(&id, *letter)))
+            .collect();
         if missing.is_empty() {
             return;
         }
         // parley knows which fonts hold them: they are those it takes.
-        let laid = self.typesetter.lay(&missing, &Setting::plain(crate::theme::text::BODY), f32::INFINITY, 1.0);
+        let laid = self.typesetter.lay(
+            &missing,
+            &Setting::plain(crate::theme::text::BODY),
+            f32::INFINITY,
+            1.0,
+        );
         for piece in &laid.pieces {
             for line in piece.layout.lines() {
                 for run in line.runs().filter(|run| !run.text_range().is_empty()) {
@@ -235,7 +262,12 @@ impl egui::Plugin for Engine {
         }
         let (pressed, down, escape, copy) = ui.input(|input| {
             let copy = input.events.iter().any(|event| matches!(event, egui::Event::Copy));
-            (input.pointer.any_pressed(), input.pointer.primary_down(), input.key_pressed(egui::Key::Escape), copy)
+            (
+                input.pointer.any_pressed(),
+                input.pointer.primary_down(),
+                input.key_pressed(egui::Key::Escape),
+                copy,
+            )
         });
         if copy && let Some(text) = self.selection.copied() {
             ui.ctx().copy_text(text);

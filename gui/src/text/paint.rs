@@ -34,7 +34,8 @@ pub struct Colors {
 impl Colors {
     /// Of messages, one's own or others'.
     pub fn message(palette: &Palette, own: bool) -> Self {
-        let color = |color: crate::contrast::Color| Color32::from_rgb(color.red, color.green, color.blue);
+        let color =
+            |color: crate::contrast::Color| Color32::from_rgb(color.red, color.green, color.blue);
         let back = if own { palette.own } else { palette.surface };
         Self {
             text: color(palette.text),
@@ -110,8 +111,15 @@ impl Drawing {
                     let Some(emoji) = piece.emoji.get(usize::from(number)) else { continue };
                     if let Some(slot) = glyphs.emoji(ctx, emoji, side as u32) {
                         let middle = f32::midpoint(across.start, across.end);
-                        let corner = pos2((middle - side / 2.0).round(), (baseline - em * EMOJI_MIDDLE - side / 2.0).round());
-                        self.quads.push(Quad { slot, rect: slot.rect.translate(corner.to_vec2()), ink });
+                        let corner = pos2(
+                            (middle - side / 2.0).round(),
+                            (baseline - em * EMOJI_MIDDLE - side / 2.0).round(),
+                        );
+                        self.quads.push(Quad {
+                            slot,
+                            rect: slot.rect.translate(corner.to_vec2()),
+                            ink,
+                        });
                     }
                     continue;
                 }
@@ -135,7 +143,10 @@ impl Drawing {
                 let mut stroke = |offset: f32, thickness: f32| {
                     let thickness = thickness.round().max(1.0);
                     let top = (baseline - offset).round();
-                    let rect = Rect::from_min_max(pos2(across.start, top), pos2(across.end, top + thickness));
+                    let rect = Rect::from_min_max(
+                        pos2(across.start, top),
+                        pos2(across.end, top + thickness),
+                    );
                     self.lines.push((rect, ink));
                 };
                 if run.style().underline.is_some() {
@@ -146,7 +157,8 @@ impl Drawing {
                 }
                 if ink == Ink::Code && piece.kind != Kind::Code {
                     let block = line.metrics();
-                    let rows = at.y + block.block_min_coord + 2.0..at.y + block.block_max_coord - 2.0;
+                    let rows =
+                        at.y + block.block_min_coord + 2.0..at.y + block.block_max_coord - 2.0;
                     self.backs.push(Rect::from_x_y_ranges(
                         across.start - 2.0..=across.end + 2.0,
                         rows.start..=rows.end,
@@ -168,10 +180,12 @@ pub(super) fn shapes(
 ) -> Vec<Shape> {
     let scale = laid.scale;
     let origin = (corner.to_vec2() * scale).round();
-    let points = |rect: Rect| Rect::from_min_max(
-        ((rect.min.to_vec2() + origin) / scale).to_pos2(),
-        ((rect.max.to_vec2() + origin) / scale).to_pos2(),
-    );
+    let points = |rect: Rect| {
+        Rect::from_min_max(
+            ((rect.min.to_vec2() + origin) / scale).to_pos2(),
+            ((rect.max.to_vec2() + origin) / scale).to_pos2(),
+        )
+    };
     let mut shapes = Vec::new();
     for (kind, rect) in blocks(laid) {
         if kind == Kind::Code {
@@ -180,9 +194,14 @@ pub(super) fn shapes(
             shapes.push(Shape::rect_filled(points(rect), 1.0, colors.bar));
         }
     }
-    shapes.extend(drawing.backs.iter().map(|rect| Shape::rect_filled(points(*rect), 3.0, colors.code_back)));
+    shapes.extend(
+        drawing.backs.iter().map(|rect| Shape::rect_filled(points(*rect), 3.0, colors.code_back)),
+    );
     if let Some(selected) = selected {
-        shapes.extend(selection_rects(laid, selected).map(|rect| Shape::rect_filled(points(rect), 0.0, colors.selection)));
+        shapes.extend(
+            selection_rects(laid, selected)
+                .map(|rect| Shape::rect_filled(points(rect), 0.0, colors.selection)),
+        );
     }
     let mut meshes: Vec<Mesh> = Vec::new();
     for quad in &drawing.quads {
@@ -199,7 +218,12 @@ pub(super) fn shapes(
         mesh.add_rect_with_uv(points(quad.rect), quad.slot.uv, color);
     }
     shapes.extend(meshes.into_iter().map(Shape::mesh));
-    shapes.extend(drawing.lines.iter().map(|(rect, ink)| Shape::rect_filled(points(*rect), 0.0, colors.of(*ink))));
+    shapes.extend(
+        drawing
+            .lines
+            .iter()
+            .map(|(rect, ink)| Shape::rect_filled(points(*rect), 0.0, colors.of(*ink))),
+    );
     shapes
 }
 
@@ -214,11 +238,15 @@ fn blocks(laid: &Laid) -> Vec<(Kind, Rect)> {
         let right = laid.measure.size.x * laid.scale;
         let rect = match piece.kind {
             Kind::Code => Rect::from_x_y_ranges(0.0..=right, top..=bottom),
-            _ if piece.layout.is_rtl() => Rect::from_x_y_ranges(right - laid.em * 0.2..=right, top..=bottom),
+            _ if piece.layout.is_rtl() => {
+                Rect::from_x_y_ranges(right - laid.em * 0.2..=right, top..=bottom)
+            }
             _ => Rect::from_x_y_ranges(0.0..=laid.em * 0.2, top..=bottom),
         };
         match blocks.last_mut() {
-            Some((kind, last, at)) if *kind == piece.kind && *at + 1 == number && last.min.x == rect.min.x => {
+            Some((kind, last, at))
+                if *kind == piece.kind && *at + 1 == number && last.min.x == rect.min.x =>
+            {
                 last.max.y = bottom;
                 *at = number;
             }
@@ -229,7 +257,10 @@ fn blocks(laid: &Laid) -> Vec<(Kind, Rect)> {
 }
 
 /// Where bytes of the text stand, in pixels.
-pub(super) fn selection_rects(laid: &Laid, selected: std::ops::Range<usize>) -> impl Iterator<Item = Rect> {
+pub(super) fn selection_rects(
+    laid: &Laid,
+    selected: std::ops::Range<usize>,
+) -> impl Iterator<Item = Rect> {
     laid.pieces.iter().flat_map(move |piece| {
         let end = piece.start + piece.text.len();
         let from = selected.start.max(piece.start);
@@ -255,7 +286,10 @@ pub(super) fn range_rects(piece: &Piece, range: std::ops::Range<usize>) -> Vec<R
     );
     let mut rects = Vec::new();
     selection.geometry_with(&piece.layout, |area, _| {
-        let rect = Rect::from_min_max(pos2(area.x0 as f32, area.y0 as f32), pos2(area.x1 as f32, area.y1 as f32));
+        let rect = Rect::from_min_max(
+            pos2(area.x0 as f32, area.y0 as f32),
+            pos2(area.x1 as f32, area.y1 as f32),
+        );
         rects.push(rect.translate(piece.at));
     });
     rects

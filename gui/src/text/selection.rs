@@ -76,7 +76,8 @@ impl Selection {
     pub(super) fn within(&self, place: Place, len: usize) -> Option<Range<usize>> {
         let (anchor, focus) = self.ends?;
         let key = |end: &End| (end.place, end.byte);
-        let (first, last) = if key(&anchor) <= key(&focus) { (anchor, focus) } else { (focus, anchor) };
+        let (first, last) =
+            if key(&anchor) <= key(&focus) { (anchor, focus) } else { (focus, anchor) };
         if place < first.place || place > last.place {
             return None;
         }
@@ -106,7 +107,11 @@ impl Selection {
                 let lines: Vec<String> = several
                     .iter()
                     .map(|seen| {
-                        if seen.caption.is_empty() { seen.text.clone() } else { format!("{}: {}", seen.caption, seen.text) }
+                        if seen.caption.is_empty() {
+                            seen.text.clone()
+                        } else {
+                            format!("{}: {}", seen.caption, seen.text)
+                        }
                     })
                     .collect();
                 lines.join("\n")

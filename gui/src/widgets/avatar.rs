@@ -39,13 +39,16 @@ pub fn paint_avatar(ui: &Ui, rect: Rect, id: &str, name: &str) {
 
 /// At most two letters for a name: the first of its first and of its last word.
 pub fn initials(name: &str) -> String {
-    let mut words = name.split(|letter: char| letter.is_whitespace() || "-_.,()[]".contains(letter)).filter(|word| {
-        word.chars().any(char::is_alphanumeric)
-    });
+    let mut words = name
+        .split(|letter: char| letter.is_whitespace() || "-_.,()[]".contains(letter))
+        .filter(|word| word.chars().any(char::is_alphanumeric));
     let first = words.next();
     let last = words.next_back();
     let letter = |word: &str| -> String {
-        let grapheme = word.graphemes(true).find(|grapheme| grapheme.chars().any(char::is_alphanumeric)).unwrap_or("");
+        let grapheme = word
+            .graphemes(true)
+            .find(|grapheme| grapheme.chars().any(char::is_alphanumeric))
+            .unwrap_or("");
         // "ß" becomes "SS", and marks beyond two would not fit: the first capital is enough.
         grapheme.chars().take(3).flat_map(|letter| letter.to_uppercase().take(1)).collect()
     };
@@ -53,7 +56,9 @@ pub fn initials(name: &str) -> String {
         (None, _) => "?".to_owned(),
         // Letters of scripts that join change shape apart: one is clearer.
         (Some(word), None) => letter(word),
-        (Some(first), Some(last)) if first.chars().next().is_some_and(joins) => letter(first).chars().chain(letter(last).chars()).take(1).collect(),
+        (Some(first), Some(last)) if first.chars().next().is_some_and(joins) => {
+            letter(first).chars().chain(letter(last).chars()).take(1).collect()
+        }
         (Some(first), Some(last)) => letter(first) + &letter(last),
     }
 }

@@ -14,7 +14,8 @@ pub fn day_chip(ui: &mut Ui, day: &str) -> Response {
 /// Where what was not read begins.
 pub fn unread_divider(ui: &mut Ui, count: u64) -> Response {
     let accent = color(palette(ui).accent);
-    let words = if count == 1 { "1 new message".to_owned() } else { format!("{count} new messages") };
+    let words =
+        if count == 1 { "1 new message".to_owned() } else { format!("{count} new messages") };
     divider(ui, &words, accent, accent)
 }
 

@@ -23,16 +23,22 @@ pub fn confirm_link(ui: &Ui, target: &Target) -> Option<LinkChoice> {
     let p = palette(ui);
     let modal = Modal::new(Id::new("confirm link")).show(ui.ctx(), |ui| {
         ui.set_width(400.0);
-        ui.label(RichText::new("Open this link?").size(theme::text::TITLE).family(crate::text::strong()));
+        ui.label(
+            RichText::new("Open this link?").size(theme::text::TITLE).family(crate::text::strong()),
+        );
         ui.add_space(8.0);
         ui.label(RichText::new(format!("It goes to {}.", target.host)).color(color(p.text)));
         ui.add_space(4.0);
-        egui::Frame::new().fill(color(p.panel)).corner_radius(theme::measure::CONTROL_RADIUS).inner_margin(8).show(ui, |ui| {
-            ui.set_width(ui.available_width());
-            egui::ScrollArea::vertical().max_height(160.0).show(ui, |ui| {
-                ui.add(egui::Label::new(RichText::new(&target.whole).monospace()).wrap());
+        egui::Frame::new()
+            .fill(color(p.panel))
+            .corner_radius(theme::measure::CONTROL_RADIUS)
+            .inner_margin(8)
+            .show(ui, |ui| {
+                ui.set_width(ui.available_width());
+                egui::ScrollArea::vertical().max_height(160.0).show(ui, |ui| {
+                    ui.add(egui::Label::new(RichText::new(&target.whole).monospace()).wrap());
+                });
             });
-        });
         for note in &target.notes {
             ui.add_space(4.0);
             ui.label(RichText::new(note).color(color(p.danger)));
@@ -60,5 +66,9 @@ pub fn confirm_link(ui: &Ui, target: &Target) -> Option<LinkChoice> {
 /// Long hosts end in what matters.
 fn shortened(host: &str) -> String {
     let letters: Vec<char> = host.chars().collect();
-    if letters.len() <= 32 { host.to_owned() } else { format!("…{}", letters[letters.len() - 31..].iter().collect::<String>()) }
+    if letters.len() <= 32 {
+        host.to_owned()
+    } else {
+        format!("…{}", letters[letters.len() - 31..].iter().collect::<String>())
+    }
 }

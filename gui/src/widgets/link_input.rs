@@ -60,16 +60,19 @@ impl LinkInput {
         } else if let Some(error) = self.error {
             RichText::new(error.to_string()).color(color(palette(ui).danger))
         } else if self.link().is_none() && !self.text.trim().is_empty() {
-            RichText::new("This is no link of kith: those begin with kith: and are copied whole.").color(color(palette(ui).danger))
+            RichText::new("This is no link of kith: those begin with kith: and are copied whole.")
+                .color(color(palette(ui).danger))
         } else {
-            RichText::new("Have a picture of the QR code? Drop it here, or paste its file.").color(quiet)
+            RichText::new("Have a picture of the QR code? Drop it here, or paste its file.")
+                .color(quiet)
         };
         ui.label(words.size(theme::text::SECONDARY));
         response
     }
 
     fn take_dropped(&mut self, ui: &Ui) {
-        let dropped = ui.input(|input| input.raw.dropped_files.iter().find_map(|file| file.path.clone()));
+        let dropped =
+            ui.input(|input| input.raw.dropped_files.iter().find_map(|file| file.path.clone()));
         self.read(ui, dropped);
     }
 
@@ -90,8 +93,12 @@ impl LinkInput {
         match reading.try_recv() {
             Ok(Ok(link)) => (self.text, self.reading, self.asked) = (link, None, None),
             Ok(Err(error)) => (self.error, self.reading, self.asked) = (Some(error), None, None),
-            Err(TryRecvError::Disconnected) => (self.error, self.reading, self.asked) = (Some(QrError::Unreadable), None, None),
-            Err(TryRecvError::Empty) => ui.ctx().request_repaint_after(std::time::Duration::from_millis(100)),
+            Err(TryRecvError::Disconnected) => {
+                (self.error, self.reading, self.asked) = (Some(QrError::Unreadable), None, None)
+            }
+            Err(TryRecvError::Empty) => {
+                ui.ctx().request_repaint_after(std::time::Duration::from_millis(100))
+            }
         }
     }
 }
@@ -112,7 +119,10 @@ fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, left)) = rest.split_first() {
-        let hex = left.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let hex = left
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let (byte, left) = match hex.filter(|_| *first == b'%') {
             Some(byte) => (byte, &left[2..]),
             None => (*first, left),
@@ -131,7 +141,10 @@ mod tests {
     fn pictures_are_known_as_desktops_name_them() {
         let path = |text| path_in(text).map(|path| path.display().to_string());
         assert_eq!(path("/home/ana/code.png").as_deref(), Some("/home/ana/code.png"));
-        assert_eq!(path("file:///home/ana/my%20code.JPG\n").as_deref(), Some("/home/ana/my code.JPG"));
+        assert_eq!(
+            path("file:///home/ana/my%20code.JPG\n").as_deref(),
+            Some("/home/ana/my code.JPG")
+        );
         assert_eq!(path("'/home/ana/code.jpeg'").as_deref(), Some("/home/ana/code.jpeg"));
         for none in ["kith:abc", "code.png", "/etc/passwd", "", "file://%"] {
             assert_eq!(path(none), None, "{none:?}");
@@ -140,7 +153,9 @@ mod tests {
 
     #[test]
     fn only_links_of_kith_are_links() {
-        let link = |text: &str| LinkInput { text: text.to_owned(), ..LinkInput::default() }.link().map(str::to_owned);
+        let link = |text: &str| {
+            LinkInput { text: text.to_owned(), ..LinkInput::default() }.link().map(str::to_owned)
+        };
         assert_eq!(link(" kith:abc\n").as_deref(), Some("kith:abc"));
         assert_eq!(link("KITH:ABC").as_deref(), Some("KITH:ABC"));
         assert_eq!(link("https://kith"), None);

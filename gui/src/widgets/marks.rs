@@ -3,7 +3,10 @@
 //! Ticks are drawn, not written: no font decides how they look. The law: each says in words what it
 //! means, and differs from the others in form, not in colour alone.
 
-use egui::{Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, Ui, WidgetInfo, WidgetType, pos2, vec2};
+use egui::{
+    Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, Ui, WidgetInfo,
+    WidgetType, pos2, vec2,
+};
 
 use super::{color, palette};
 use crate::{text, theme};
@@ -52,7 +55,11 @@ pub fn tick(ui: &mut Ui, tick: Tick, words: &str, rest: Color32) -> Response {
         };
         paint_tick(ui.painter(), rect, tick, ink);
     }
-    if words.is_empty() { response.on_hover_text(tick.words()) } else { response.on_hover_text(words) }
+    if words.is_empty() {
+        response.on_hover_text(tick.words())
+    } else {
+        response.on_hover_text(words)
+    }
 }
 
 /// Draws a tick within `rect`, 4 to 3.
@@ -66,7 +73,8 @@ pub fn paint_tick(painter: &Painter, rect: Rect, tick: Tick, ink: Color32) {
     match tick {
         Tick::Queued => {
             painter.circle_stroke(at(8.0, 6.0), 4.5 * unit, stroke);
-            painter.line(vec![at(8.0, 3.5), at(8.0, 6.2), at(9.8, 7.2)], Stroke::new(1.2 * unit, ink));
+            painter
+                .line(vec![at(8.0, 3.5), at(8.0, 6.2), at(9.8, 7.2)], Stroke::new(1.2 * unit, ink));
         }
         Tick::Sent => check(2.0),
         Tick::Delivered | Tick::Read => {
@@ -98,12 +106,14 @@ pub fn badge(ui: &mut Ui, count: u64, muted: bool) -> Response {
     let number = if count > 999 { "999+".to_owned() } else { count.to_string() };
     let font = FontId::new(theme::text::SECONDARY - 1.0, text::strong());
     let p = palette(ui);
-    let (back, ink) = if muted { (color(p.line), color(p.text)) } else { (color(p.accent), color(p.surface)) };
+    let (back, ink) =
+        if muted { (color(p.line), color(p.text)) } else { (color(p.accent), color(p.surface)) };
     let galley = ui.painter().layout_no_wrap(number, font, ink);
     let height = 20.0;
     let size = vec2((galley.size().x + 12.0).max(height), height);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
-    response.widget_info(|| WidgetInfo::labeled(WidgetType::Label, true, format!("{count} unread")));
+    response
+        .widget_info(|| WidgetInfo::labeled(WidgetType::Label, true, format!("{count} unread")));
     ui.painter().rect_filled(rect, height / 2.0, back);
     let corner: Pos2 = Align2::CENTER_CENTER.anchor_size(rect.center(), galley.size()).min;
     ui.painter().galley(corner, galley, ink);

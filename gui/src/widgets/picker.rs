@@ -3,7 +3,10 @@
 //! The search field keeps the focus; arrows move among the emoji, Enter takes one. The law: only
 //! what is visible is drawn, so that no picture is decoded before it is seen.
 
-use egui::{Event, Key, Modifiers, Rect, ScrollArea, Sense, TextEdit, Ui, Vec2, WidgetInfo, WidgetType, pos2, vec2};
+use egui::{
+    Event, Key, Modifiers, Rect, ScrollArea, Sense, TextEdit, Ui, Vec2, WidgetInfo, WidgetType,
+    pos2, vec2,
+};
 use emojis::{Emoji, Group};
 
 use super::{color, palette};
@@ -47,7 +50,8 @@ pub struct EmojiPicker {
 impl EmojiPicker {
     /// A picker that shows what was used lately, if anything was.
     pub fn new(recent: &Recent) -> Self {
-        let tab = if recent.0.is_empty() { Tab::Group(Group::SmileysAndEmotion) } else { Tab::Recent };
+        let tab =
+            if recent.0.is_empty() { Tab::Group(Group::SmileysAndEmotion) } else { Tab::Recent };
         Self { query: String::new(), tab, marked: 0, just_opened: true }
     }
 
@@ -55,8 +59,13 @@ impl EmojiPicker {
     pub fn show(&mut self, ui: &mut Ui, recent: &Recent) -> Option<String> {
         ui.set_width(COLUMNS as f32 * CELL + 12.0);
         let keys = self.take_keys(ui);
-        let field = TextEdit::singleline(&mut self.query).hint_text("Search emoji").desired_width(f32::INFINITY).show(ui);
-        field.response.widget_info(|| WidgetInfo::text_edit(true, "", self.query.as_str(), "Search emoji"));
+        let field = TextEdit::singleline(&mut self.query)
+            .hint_text("Search emoji")
+            .desired_width(f32::INFINITY)
+            .show(ui);
+        field
+            .response
+            .widget_info(|| WidgetInfo::text_edit(true, "", self.query.as_str(), "Search emoji"));
         if std::mem::take(&mut self.just_opened) {
             field.response.request_focus();
         }
@@ -70,8 +79,11 @@ impl EmojiPicker {
         self.step(&keys, shown.len());
         let chosen = self.grid(ui, &shown, !keys.is_empty());
         let by_key = keys.contains(&Key::Enter).then(|| shown.get(self.marked).copied()).flatten();
-        let name = shown.get(self.marked).and_then(|emoji| emojis::get(emoji)).map_or("", Emoji::name);
-        ui.label(egui::RichText::new(name).size(theme::text::SECONDARY).color(color(palette(ui).text_2)));
+        let name =
+            shown.get(self.marked).and_then(|emoji| emojis::get(emoji)).map_or("", Emoji::name);
+        ui.label(
+            egui::RichText::new(name).size(theme::text::SECONDARY).color(color(palette(ui).text_2)),
+        );
         chosen.or(by_key).map(str::to_owned)
     }
 
@@ -84,7 +96,9 @@ impl EmojiPicker {
         let mut taken = Vec::new();
         ui.input_mut(|input| {
             input.events.retain(|event| match event {
-                Event::Key { key, pressed: true, modifiers, .. } if ours.contains(key) && *modifiers == Modifiers::NONE => {
+                Event::Key { key, pressed: true, modifiers, .. }
+                    if ours.contains(key) && *modifiers == Modifiers::NONE =>
+                {
                     taken.push(*key);
                     false
                 }
@@ -122,12 +136,17 @@ impl EmojiPicker {
             for (tab, emoji, name) in tabs {
                 let (rect, response) = ui.allocate_exact_size(vec2(side, 32.0), Sense::click());
                 let selected = self.tab == tab;
-                response.widget_info(|| WidgetInfo::selected(WidgetType::SelectableLabel, true, selected, name));
+                response.widget_info(|| {
+                    WidgetInfo::selected(WidgetType::SelectableLabel, true, selected, name)
+                });
                 if response.clicked() {
                     (self.tab, self.marked) = (tab, 0);
                 }
                 if selected {
-                    let line = Rect::from_min_max(pos2(rect.left() + 4.0, rect.bottom() - 2.0), rect.right_bottom() - vec2(4.0, 0.0));
+                    let line = Rect::from_min_max(
+                        pos2(rect.left() + 4.0, rect.bottom() - 2.0),
+                        rect.right_bottom() - vec2(4.0, 0.0),
+                    );
                     ui.painter().rect_filled(line, 1.0, color(palette(ui).accent));
                 }
                 focus_ring(ui, &response);
@@ -159,8 +178,11 @@ impl EmojiPicker {
         let mut chosen = None;
         let rows = shown.len().div_ceil(COLUMNS);
         ui.spacing_mut().item_spacing = Vec2::ZERO;
-        let mut area = ScrollArea::vertical().id_salt((self.query.as_str(), self.tab_number())).auto_shrink(false);
-        area = area.min_scrolled_height(ROWS_SHOWN as f32 * CELL).max_height(ROWS_SHOWN as f32 * CELL);
+        let mut area = ScrollArea::vertical()
+            .id_salt((self.query.as_str(), self.tab_number()))
+            .auto_shrink(false);
+        area =
+            area.min_scrolled_height(ROWS_SHOWN as f32 * CELL).max_height(ROWS_SHOWN as f32 * CELL);
         if follow {
             let row = self.marked / COLUMNS;
             area = area.vertical_scroll_offset(row.saturating_sub(ROWS_SHOWN / 2) as f32 * CELL);
@@ -168,7 +190,9 @@ impl EmojiPicker {
         area.show_rows(ui, CELL, rows, |ui, visible| {
             for row in visible {
                 ui.horizontal(|ui| {
-                    for (number, emoji) in shown.iter().enumerate().skip(row * COLUMNS).take(COLUMNS) {
+                    for (number, emoji) in
+                        shown.iter().enumerate().skip(row * COLUMNS).take(COLUMNS)
+                    {
                         if self.cell(ui, number, emoji) {
                             chosen = Some(*emoji);
                         }
@@ -188,7 +212,11 @@ impl EmojiPicker {
             self.marked = number;
         }
         if self.marked == number {
-            ui.painter().rect_filled(rect.shrink(1.0), theme::measure::CONTROL_RADIUS, color(palette(ui).line));
+            ui.painter().rect_filled(
+                rect.shrink(1.0),
+                theme::measure::CONTROL_RADIUS,
+                color(palette(ui).line),
+            );
         }
         text::paint_emoji(ui, rect.center(), PICTURE, emoji);
         response.clicked()
@@ -205,7 +233,12 @@ impl EmojiPicker {
 fn focus_ring(ui: &Ui, response: &egui::Response) {
     if response.has_focus() {
         let stroke = egui::Stroke::new(2.0, color(palette(ui).accent));
-        ui.painter().rect_stroke(response.rect, theme::measure::CONTROL_RADIUS, stroke, egui::StrokeKind::Inside);
+        ui.painter().rect_stroke(
+            response.rect,
+            theme::measure::CONTROL_RADIUS,
+            stroke,
+            egui::StrokeKind::Inside,
+        );
     }
 }
 
@@ -216,7 +249,9 @@ fn search(query: &str) -> Vec<&'static str> {
         let codes = || emoji.shortcodes().map(|code| code.replace('_', " "));
         if name.starts_with(query) || codes().any(|code| code == query) {
             Some(0)
-        } else if name.split([' ', '-', ':']).any(|word| word.starts_with(query)) || codes().any(|code| code.starts_with(query)) {
+        } else if name.split([' ', '-', ':']).any(|word| word.starts_with(query))
+            || codes().any(|code| code.starts_with(query))
+        {
             Some(1)
         } else {
             (name.contains(query) || codes().any(|code| code.contains(query))).then_some(2)

@@ -17,7 +17,8 @@ pub fn qr_code(ui: &mut Ui, content: &str, name: &str, side: f32) -> Option<Resp
     // Whole pixels for each module: blurred edges are harder to read.
     let pixels = (side * scale / modules as f32).floor().max(1.0);
     let step = pixels / scale;
-    let (rect, response) = ui.allocate_exact_size(Vec2::splat(step * modules as f32), Sense::hover());
+    let (rect, response) =
+        ui.allocate_exact_size(Vec2::splat(step * modules as f32), Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(WidgetType::Image, true, name));
     if ui.is_rect_visible(rect) {
         ui.painter().rect_filled(rect, 4.0, Color32::WHITE);
@@ -27,10 +28,16 @@ pub fn qr_code(ui: &mut Ui, content: &str, name: &str, side: f32) -> Option<Resp
             let mut column = 0;
             while column < colors.len() {
                 // Dark modules beside each other are one rectangle.
-                let run = colors[column..].iter().take_while(|module| **module == qrcode::Color::Dark).count();
+                let run = colors[column..]
+                    .iter()
+                    .take_while(|module| **module == qrcode::Color::Dark)
+                    .count();
                 if run > 0 {
                     let at = vec2((column + QUIET) as f32, (row + QUIET) as f32) * step;
-                    mesh.add_colored_rect(Rect::from_min_size(corner + at, vec2(run as f32, 1.0) * step), Color32::BLACK);
+                    mesh.add_colored_rect(
+                        Rect::from_min_size(corner + at, vec2(run as f32, 1.0) * step),
+                        Color32::BLACK,
+                    );
                 }
                 column += run.max(1);
             }

@@ -58,7 +58,9 @@ pub fn read_qr(bytes: &[u8]) -> Result<String, QrError> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(QrError::TooLarge);
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| QrError::Unreadable)?;
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|_| QrError::Unreadable)?;
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         return Err(QrError::NotAnImage);
     }
@@ -140,9 +142,10 @@ mod tests {
         assert_eq!(read_qr(&file(&plain, ImageFormat::Jpeg)).as_deref(), Ok(LINK));
         let inverted = DynamicImage::from(code(230, 20));
         assert_eq!(read_qr(&file(&inverted, ImageFormat::Png)).as_deref(), Ok(LINK));
-        let transparent = RgbaImage::from_fn(code(0, 255).width(), code(0, 255).height(), |x, y| {
-            Rgba([0, 0, 0, 255 - code_pixel(x, y)])
-        });
+        let transparent =
+            RgbaImage::from_fn(code(0, 255).width(), code(0, 255).height(), |x, y| {
+                Rgba([0, 0, 0, 255 - code_pixel(x, y)])
+            });
         assert_eq!(read_qr(&file(&transparent.into(), ImageFormat::Png)).as_deref(), Ok(LINK));
     }
 
@@ -154,7 +157,8 @@ mod tests {
     #[test]
     fn large_photographs_are_scaled_and_read() {
         let mut photo = GrayImage::from_pixel(2400, 1800, Luma([200]));
-        let large = image::imageops::resize(&code(0, 255), 900, 900, image::imageops::FilterType::Nearest);
+        let large =
+            image::imageops::resize(&code(0, 255), 900, 900, image::imageops::FilterType::Nearest);
         image::imageops::overlay(&mut photo, &large, 600, 500);
         assert_eq!(read_qr(&file(&photo.into(), ImageFormat::Jpeg)).as_deref(), Ok(LINK));
     }
@@ -179,12 +183,17 @@ mod tests {
         png.extend(crc.to_be_bytes());
         png.extend(b"\0\0\0\0IDAT\x35\xAF\x06\x1E");
         assert_eq!(read_qr(&png), Err(QrError::TooLarge));
-        assert_eq!(read_qr(&vec![0; usize::try_from(FILE_BYTES_MAX).unwrap() + 1]), Err(QrError::TooLarge));
+        assert_eq!(
+            read_qr(&vec![0; usize::try_from(FILE_BYTES_MAX).unwrap() + 1]),
+            Err(QrError::TooLarge)
+        );
     }
 
     fn crc(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(u32::MAX, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 })
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 }
+            })
         })
     }
 }

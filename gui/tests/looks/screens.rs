@@ -30,9 +30,16 @@ fn screen(world: World, kept: Kept) -> (Screen, Fake) {
         }
         app.frame(ui);
     };
-    let mut harness = Harness::builder().with_size(Vec2::new(960.0, 760.0)).build_ui_state(draw, app);
+    let mut harness =
+        Harness::builder().with_size(Vec2::new(960.0, 760.0)).build_ui_state(draw, app);
     harness.run_steps(6);
     (harness, fake)
+}
+
+fn world(fill: impl FnOnce(&mut World)) -> World {
+    let mut world = World::default();
+    fill(&mut world);
+    world
 }
 
 fn at(route: Route, world: World, theme: Theme) -> (Screen, Fake) {
@@ -60,13 +67,20 @@ fn has(screen: &Screen, part: &str) -> bool {
 
 fn device(id: &str, name: &str, state: OwnDeviceState) -> OwnDevice {
     let code = (state == OwnDeviceState::Waiting).then(|| "12345678".to_owned());
-    OwnDevice { device: id.into(), name: name.into(), this: id == "d1", state, connected: true, code }
+    OwnDevice {
+        device: id.into(),
+        name: name.into(),
+        this: id == "d1",
+        state,
+        connected: true,
+        code,
+    }
 }
 
 #[test]
 fn a_name_and_one_press_lead_to_the_words_and_they_to_the_chats() {
     let mut results = SnapshotResults::new();
-    let (mut screen, fake) = screen(World { phase: Some(Phase::New), ..World::default() }, Kept::default());
+    let (mut screen, fake) = screen(world(|world| world.phase = Some(Phase::New)), Kept::default());
     assert!(screen.get_by_label("Start").accesskit_node().is_disabled(), "no name, no start");
     screen.snapshot("onboarding_name");
     write(&mut screen, "Your name", "Ana");
@@ -76,7 +90,10 @@ fn a_name_and_one_press_lead_to_the_words_and_they_to_the_chats() {
     press(&mut screen, "I wrote them down");
     screen.snapshot("onboarding_check");
     // Three wrong words are not taken, and nothing is forgotten.
-    let asked: Vec<String> = (1..=24).map(|n| format!("Word {n}")).filter(|n| screen.query_by_label(n).is_some()).collect();
+    let asked: Vec<String> = (1..=24)
+        .map(|n| format!("Word {n}"))
+        .filter(|n| screen.query_by_label(n).is_some())
+        .collect();
     assert_eq!(asked.len(), 3);
     for field in &asked {
         write(&mut screen, field, "wrong");
@@ -99,7 +116,7 @@ fn a_name_and_one_press_lead_to_the_words_and_they_to_the_chats() {
 
 #[test]
 fn the_words_can_wait_and_are_shown_again_when_asked_for() {
-    let (mut screen, fake) = screen(World { phase: Some(Phase::New), ..World::default() }, Kept::default());
+    let (mut screen, fake) = screen(world(|world| world.phase = Some(Phase::New)), Kept::default());
     write(&mut screen, "Your name", "Ana");
     press(&mut screen, "Start");
     press(&mut screen, "Later");
@@ -113,7 +130,7 @@ fn the_words_can_wait_and_are_shown_again_when_asked_for() {
 
 #[test]
 fn another_device_is_linked_by_its_link() {
-    let (mut screen, _) = screen(World { phase: Some(Phase::New), ..World::default() }, Kept::default());
+    let (mut screen, _) = screen(world(|world| world.phase = Some(Phase::New)), Kept::default());
     press(&mut screen, "I have another device");
     write(&mut screen, "Link from your other device", "https://no");
     assert!(has(&screen, "This is no link of kith"));
@@ -147,15 +164,14 @@ fn looks_are_chosen_and_kept() {
 }
 
 fn devices() -> World {
-    World {
-        devices: vec![
+    world(|world| {
+        world.devices = vec![
             device("d1", "desk", OwnDeviceState::Linked),
             device("d2", "laptop", OwnDeviceState::Linked),
             device("d3", "phone", OwnDeviceState::Waiting),
             device("d4", "old", OwnDeviceState::Revoked),
-        ],
-        ..World::default()
-    }
+        ];
+    })
 }
 
 #[test]
@@ -172,7 +188,7 @@ fn a_device_is_linked_after_its_code_was_compared() {
 
 #[test]
 fn a_link_for_a_further_device_is_shown_as_code_and_text() {
-    let world = World { devices: vec![device("d1", "desk", OwnDeviceState::Linked)], ..World::default() };
+    let world = world(|world| world.devices = vec![device("d1", "desk", OwnDeviceState::Linked)]);
     let (mut screen, fake) = at(Route::Devices, world, Theme::Dark);
     press(&mut screen, "Link a device");
     let asks = |request: &Request| matches!(request, Request::DeviceLink { approve: false, .. });
@@ -204,18 +220,23 @@ fn devices_are_renamed_and_revoked_only_when_that_is_meant() {
     press(&mut screen, &format!("Revoke {label}"));
     press(&mut screen, &format!("Revoke {label} for good"));
     assert_eq!(fake.asked(revoked).len(), 1);
-    assert!(screen.query_by_label("Revoke desk").is_none(), "this device is not revoked from itself");
+    assert!(
+        screen.query_by_label("Revoke desk").is_none(),
+        "this device is not revoked from itself"
+    );
     results.extend_harness(&mut screen);
 }
 
 #[test]
 fn relays_say_how_they_stand_and_are_added_and_removed() {
     let mut results = SnapshotResults::new();
-    let mut down = fake::relay("/dns4/relay.example/tcp/4001/p2p/12D3KooA", RelayState::Unreachable);
+    let mut down =
+        fake::relay("/dns4/relay.example/tcp/4001/p2p/12D3KooA", RelayState::Unreachable);
     (down.peer_id, down.since_ms) = ("12D3KooA".into(), Some(START_MS - 3_600_000));
     let mut up = fake::relay("/ip4/192.0.2.7/tcp/4001/p2p/12D3KooB", RelayState::Connected);
     up.peer_id = "12D3KooB".into();
-    let (mut screen, fake) = at(Route::Relays, World { relays: vec![down, up], ..World::default() }, Theme::Light);
+    let (mut screen, fake) =
+        at(Route::Relays, world(|world| world.relays = vec![down, up]), Theme::Light);
     assert!(has(&screen, "Does not answer (since 11:00)"));
     write(&mut screen, "Address", "relay.example");
     assert!(has(&screen, "An address looks like"));
@@ -239,13 +260,19 @@ fn safety_numbers_are_compared_and_marked() {
     let mut results = SnapshotResults::new();
     let ana = fake::contact("Ana", Some("a"));
     let user = ana.user.clone();
-    let world = World { contacts: vec![ana], chats: vec![fake::chat("a", "Ana")], ..World::default() };
+    let world = world(|world| {
+        world.contacts = vec![ana];
+        world.chats = vec![fake::chat("a", "Ana")];
+    });
     let (mut screen, fake) = screen(world, Kept { theme: Theme::Light, ..Kept::default() });
     screen.state_mut().view.route = Route::Person(user.clone());
     screen.state_mut().model.verify = Some(kith_node::api::types::Verify {
         user: user.clone(),
         name: "Ana".into(),
-        safety_number: (1..=12).map(|n| format!("{:05}", n * 7_919 % 100_000)).collect::<Vec<_>>().join(" "),
+        safety_number: (1..=12)
+            .map(|n| format!("{:05}", n * 7_919 % 100_000))
+            .collect::<Vec<_>>()
+            .join(" "),
         verified: false,
     });
     screen.run_steps(4);

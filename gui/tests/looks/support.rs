@@ -9,18 +9,29 @@ use kith_gui::widgets::color;
 /// The fonts of `tests/fonts`: every machine draws alike.
 pub fn given() -> Others {
     let font = |name: &str| {
-        std::fs::read(format!("{}/tests/fonts/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a font of the tests")
+        std::fs::read(format!("{}/tests/fonts/{name}", env!("CARGO_MANIFEST_DIR")))
+            .expect("a font of the tests")
     };
-    Others::Given(["Arabic.ttf", "Hebrew.ttf", "Devanagari.ttf", "Thai.ttf", "Cjk.otf"].map(font).to_vec())
+    Others::Given(
+        ["Arabic.ttf", "Hebrew.ttf", "Devanagari.ttf", "Thai.ttf", "Cjk.otf"].map(font).to_vec(),
+    )
 }
 
 /// A page of `size` points at two pixels each.
-pub fn harness<'a>(size: Vec2, dark: bool, page: impl FnMut(&mut egui::Ui, &Palette) + 'a) -> Harness<'a> {
+pub fn harness<'a>(
+    size: Vec2,
+    dark: bool,
+    page: impl FnMut(&mut egui::Ui, &Palette) + 'a,
+) -> Harness<'a> {
     at_scale(2.0, size, dark, page)
 }
 
 /// A page of one pixel a point: there, nodes lie where the pointer finds them.
-pub fn at_one<'a>(size: Vec2, dark: bool, page: impl FnMut(&mut egui::Ui, &Palette) + 'a) -> Harness<'a> {
+pub fn at_one<'a>(
+    size: Vec2,
+    dark: bool,
+    page: impl FnMut(&mut egui::Ui, &Palette) + 'a,
+) -> Harness<'a> {
     at_scale(1.0, size, dark, page)
 }
 
@@ -58,7 +69,12 @@ pub fn copied(harness: &mut Harness<'_>) -> Option<String> {
 pub fn drag(harness: &mut Harness<'_>, from: Pos2, to: Pos2) {
     harness.event(Event::PointerMoved(from));
     harness.step();
-    let button = |pos, pressed| Event::PointerButton { pos, button: PointerButton::Primary, pressed, modifiers: Modifiers::NONE };
+    let button = |pos, pressed| Event::PointerButton {
+        pos,
+        button: PointerButton::Primary,
+        pressed,
+        modifiers: Modifiers::NONE,
+    };
     harness.event(button(from, true));
     harness.step();
     for part in 1..=4_u8 {

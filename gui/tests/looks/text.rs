@@ -1,8 +1,8 @@
 //! Text of the world: every script, both directions, emoji, links, selection.
 
 use egui::{Modifiers, Vec2, accesskit::Role};
-use egui_kittest::{Harness, SnapshotResults};
 use egui_kittest::kittest::Queryable as _;
+use egui_kittest::{Harness, SnapshotResults};
 use kith_gui::text::{self, Body, Colors, Place, Setting};
 use kith_gui::theme::{LIGHT, Palette};
 use kith_gui::widgets::color;
@@ -12,9 +12,13 @@ use crate::support::{at_one, copied, drag, harness};
 /// A bubble as the timeline draws them, roughly.
 fn bubble(ui: &mut egui::Ui, palette: &Palette, own: bool, words: &str) {
     let back = color(if own { palette.own } else { palette.surface });
-    egui::Frame::new().fill(back).corner_radius(12.0).inner_margin(egui::Margin::symmetric(12, 8)).show(ui, |ui| {
-        Body::new(words, 380.0, Colors::message(palette, own)).show(ui);
-    });
+    egui::Frame::new()
+        .fill(back)
+        .corner_radius(12.0)
+        .inner_margin(egui::Margin::symmetric(12, 8))
+        .show(ui, |ui| {
+            Body::new(words, 380.0, Colors::message(palette, own)).show(ui);
+        });
     ui.add_space(2.0);
 }
 
@@ -95,7 +99,12 @@ fn markup_and_links() {
 fn lines_are_cut_where_they_are_too_long() {
     let mut harness = harness(Vec2::new(240.0, 120.0), false, |ui, palette| {
         let colors = Colors::plain(palette, color(palette.text));
-        for words in ["Ana", "A rather long name that does not fit", "اسم طويل جداً لا يتسع في هذا السطر أبداً", "😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀"] {
+        for words in [
+            "Ana",
+            "A rather long name that does not fit",
+            "اسم طويل جداً لا يتسع في هذا السطر أبداً",
+            "😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀",
+        ] {
             let response = text::line(ui, words, &Setting::line(14.5).strong(), &colors);
             assert!(response.rect.right() <= 240.0, "{words:?} ends at {}", response.rect.right());
         }
@@ -108,7 +117,9 @@ fn messages<'a>(texts: &'static [&'static str]) -> Harness<'a> {
     at_one(Vec2::new(440.0, 200.0), false, move |ui, palette| {
         for (number, words) in (0_i64..).zip(texts) {
             let caption = if number % 2 == 0 { "Ana, 12:04" } else { "Ben, 12:05" };
-            Body::new(words, 400.0, Colors::message(palette, false)).place(Place(number, 0), caption).show(ui);
+            Body::new(words, 400.0, Colors::message(palette, false))
+                .place(Place(number, 0), caption)
+                .show(ui);
         }
     })
 }
@@ -119,9 +130,16 @@ fn a_selection_over_messages_is_copied_with_who_wrote_what() {
     harness.run();
     let first = harness.get_by_label("First **bold** message").rect();
     let second = harness.get_by_label("Second 😀 one").rect();
-    drag(&mut harness, first.left_center() + Vec2::new(1.0, 0.0), second.right_center() - Vec2::new(1.0, 0.0));
+    drag(
+        &mut harness,
+        first.left_center() + Vec2::new(1.0, 0.0),
+        second.right_center() - Vec2::new(1.0, 0.0),
+    );
     harness.snapshot("text_selected");
-    assert_eq!(copied(&mut harness).as_deref(), Some("Ana, 12:04: First bold message\nBen, 12:05: Second 😀 one"));
+    assert_eq!(
+        copied(&mut harness).as_deref(),
+        Some("Ana, 12:04: First bold message\nBen, 12:05: Second 😀 one")
+    );
     // Escape selects nothing.
     harness.key_press(egui::Key::Escape);
     harness.step();
@@ -134,10 +152,18 @@ fn right_to_left_text_is_copied_in_the_order_it_was_written() {
     let mut harness = messages(&[WORDS]);
     harness.run();
     let rect = harness.get_by_label(WORDS).rect();
-    drag(&mut harness, rect.right_center() - Vec2::new(1.0, 0.0), rect.left_center() + Vec2::new(1.0, 0.0));
+    drag(
+        &mut harness,
+        rect.right_center() - Vec2::new(1.0, 0.0),
+        rect.left_center() + Vec2::new(1.0, 0.0),
+    );
     assert_eq!(copied(&mut harness).as_deref(), Some(WORDS));
     // From the right edge to the middle: the first word only, or it and part of the next.
-    drag(&mut harness, rect.right_center() - Vec2::new(1.0, 0.0), rect.right_center() - Vec2::new(rect.width() * 0.3, 0.0));
+    drag(
+        &mut harness,
+        rect.right_center() - Vec2::new(1.0, 0.0),
+        rect.right_center() - Vec2::new(rect.width() * 0.3, 0.0),
+    );
     let part = copied(&mut harness).expect("some of it");
     assert!(WORDS.starts_with(&part) && part.starts_with('س'), "{part:?}");
 }
@@ -149,7 +175,9 @@ fn links_say_where_they_go_and_are_chosen_by_pointer_key_and_reader() {
     let chosen = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&chosen);
     let mut harness = at_one(Vec2::new(440.0, 120.0), false, move |ui, palette| {
-        let shown = Body::new("Read https://аррӏе.com/x now", 400.0, Colors::message(palette, false)).show(ui);
+        let shown =
+            Body::new("Read https://аррӏе.com/x now", 400.0, Colors::message(palette, false))
+                .show(ui);
         seen.borrow_mut().extend(shown.chosen);
     });
     harness.run();
@@ -187,7 +215,9 @@ fn hostile_text_is_laid_out_in_bounded_time() {
     for words in &long {
         let begun = std::time::Instant::now();
         let mut harness = harness(Vec2::new(440.0, 300.0), false, |ui, palette| {
-            Body::new(words, 400.0, Colors::message(palette, false)).place(Place(0, 0), "").show(ui);
+            Body::new(words, 400.0, Colors::message(palette, false))
+                .place(Place(0, 0), "")
+                .show(ui);
         });
         harness.step();
         harness.step();
@@ -209,7 +239,13 @@ fn fields_take_any_script_with_the_fonts_of_this_system() {
         Body::new(&words, 400.0, Colors::message(&LIGHT, false)).show(ui);
     });
     harness.run_steps(3);
-    for key in [egui::Key::Home, egui::Key::End, egui::Key::ArrowUp, egui::Key::ArrowLeft, egui::Key::Backspace] {
+    for key in [
+        egui::Key::Home,
+        egui::Key::End,
+        egui::Key::ArrowUp,
+        egui::Key::ArrowLeft,
+        egui::Key::Backspace,
+    ] {
         for _ in 0..40 {
             harness.key_press(key);
             harness.step();

@@ -16,7 +16,20 @@ use kith_gui::widgets::{
 use crate::support::{at_one, harness};
 
 const NAMES: [&str; 14] = [
-    "Ana Lopez", "Ben", "Clara Jung", "Dmitri", "Ольга Иванова", "山田 太郎", "علي حسن", "דנה", "Eva", "Farid", "Grace", "Hiro", "Ines", "Jo",
+    "Ana Lopez",
+    "Ben",
+    "Clara Jung",
+    "Dmitri",
+    "Ольга Иванова",
+    "山田 太郎",
+    "علي حسن",
+    "דנה",
+    "Eva",
+    "Farid",
+    "Grace",
+    "Hiro",
+    "Ines",
+    "Jo",
 ];
 
 fn small_things(ui: &mut Ui, palette: &Palette) {
@@ -30,7 +43,8 @@ fn small_things(ui: &mut Ui, palette: &Palette) {
     for back in [palette.bg, palette.surface, palette.own] {
         egui::Frame::new().fill(color(back)).inner_margin(8).show(ui, |ui| {
             ui.horizontal(|ui| {
-                let rest = if back == palette.own { palette.text_2_on_own() } else { palette.text_2 };
+                let rest =
+                    if back == palette.own { palette.text_2_on_own() } else { palette.text_2 };
                 for (state, words) in [
                     (Tick::Queued, "Queued. It goes out when you or Ben are online."),
                     (Tick::Sent, "On 2 relays until 22 Dec."),
@@ -38,7 +52,11 @@ fn small_things(ui: &mut Ui, palette: &Palette) {
                     (Tick::Read, "Read, 12:05."),
                     (Tick::NeedsYou, "Not sent. The disk is full."),
                 ] {
-                    ui.label(egui::RichText::new("12:04").size(theme::text::SECONDARY).color(color(rest)));
+                    ui.label(
+                        egui::RichText::new("12:04")
+                            .size(theme::text::SECONDARY)
+                            .color(color(rest)),
+                    );
                     tick(ui, state, words, color(rest));
                     ui.add_space(8.0);
                 }
@@ -71,7 +89,12 @@ fn small_things_by_day_and_by_night() {
 fn ticks_and_badges_say_in_words_what_they_mean() {
     let mut harness = harness(Vec2::new(440.0, 300.0), false, small_things);
     harness.run();
-    for words in ["Queued. It goes out when you or Ben are online.", "Delivered to Ben's laptop, 12:04.", "5000 unread", "3 new messages"] {
+    for words in [
+        "Queued. It goes out when you or Ben are online.",
+        "Delivered to Ben's laptop, 12:04.",
+        "5000 unread",
+        "3 new messages",
+    ] {
         assert!(harness.query_all_by_label(words).count() >= 1, "{words:?} can be heard");
     }
 }
@@ -109,7 +132,10 @@ fn button(name: &str) -> By<'_> {
     By::new().role(Role::Button).label(name)
 }
 
-fn picker<'a>(recent: &Recent, dark: bool) -> (egui_kittest::Harness<'a>, Rc<RefCell<Vec<String>>>) {
+fn picker<'a>(
+    recent: &Recent,
+    dark: bool,
+) -> (egui_kittest::Harness<'a>, Rc<RefCell<Vec<String>>>) {
     let chosen = Rc::new(RefCell::new(Vec::new()));
     let (seen, recent) = (Rc::clone(&chosen), recent.clone());
     let mut picker = EmojiPicker::new(&recent);
@@ -166,7 +192,9 @@ fn the_first_group_is_shown_when_nothing_was_used() {
 #[test]
 fn a_link_opens_only_after_its_target_was_shown() {
     let mut results = SnapshotResults::new();
-    let target = links::explain("https://bank.example@аррӏе.com/login?next=/very/long/path/that/goes/on/and/on");
+    let target = links::explain(
+        "https://bank.example@аррӏе.com/login?next=/very/long/path/that/goes/on/and/on",
+    );
     for (button, expected) in [
         ("Cancel", LinkChoice::Cancel),
         ("Copy link", LinkChoice::Copy(target.whole.clone())),

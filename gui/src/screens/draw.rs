@@ -137,6 +137,27 @@ pub fn avatar_in(ui: &mut Ui, size: f32, name: &str, key: &str) {
     widgets::avatar(ui, key, name, size);
 }
 
+/// Why something can not be done as it stands.
+pub fn warning(ui: &mut Ui, words: &str) -> Response {
+    let color = style::color(style::palette(ui).danger);
+    ui.add(Label::new(RichText::new(words).font(style::secondary()).color(color)).wrap())
+}
+
+/// A button whose words say too little for who cannot see what it stands beside.
+pub fn button_named(ui: &mut Ui, words: &str, name: &str, enabled: bool) -> Response {
+    let response = ui.add_enabled(enabled, Button::new(words));
+    response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, enabled, name));
+    focus_ring(ui, &response);
+    response
+}
+
+/// A link that is shown to be copied: all of it, in letters of one width.
+pub fn link_text(ui: &mut Ui, link: &str) -> Response {
+    let quiet = style::color(style::palette(ui).text_2);
+    let words = RichText::new(link).monospace().size(theme::text::SECONDARY).color(quiet);
+    ui.add(Label::new(words).wrap().selectable(true))
+}
+
 /// How far a message got, drawn around a point.
 pub fn ticks(painter: &Painter, center: Pos2, state: State, quiet: Color32, accent: Color32) {
     let tick = match state {

@@ -19,6 +19,7 @@ pub mod onboarding;
 pub mod page;
 pub mod person;
 pub mod relays;
+pub mod safety;
 pub mod scroll;
 pub mod settings;
 

@@ -16,7 +16,7 @@ use super::fonts;
 use super::markdown::{self, Kind, Mark, Paragraph};
 
 /// Longer paragraphs are cut in parts.
-const PARAGRAPH_BYTES_MAX: usize = 8 * 1024;
+const PARAGRAPH_BYTES_MAX: usize = 4 * 1024;
 /// Messages of more lines are shown up to here.
 pub const PARAGRAPHS_MAX: usize = 400;
 /// How much larger emoji alone are drawn.

@@ -12,8 +12,6 @@ mod picker;
 mod qr;
 mod qr_read;
 
-use egui::{Color32, Ui};
-
 pub use avatar::{avatar, initials, paint_avatar};
 pub use dividers::{day_chip, unread_divider};
 pub use link_confirm::{LinkChoice, confirm_link};
@@ -23,15 +21,4 @@ pub use picker::{EmojiPicker, RECENT_MAX, Recent};
 pub use qr::qr_code;
 pub use qr_read::{QrError, read_qr, read_qr_file};
 
-use crate::contrast::Color;
-use crate::theme::{DARK, LIGHT, Palette};
-
-/// The colours of the mode this is drawn in.
-pub fn palette(ui: &Ui) -> &'static Palette {
-    if ui.visuals().dark_mode { &DARK } else { &LIGHT }
-}
-
-/// A colour as egui has it.
-pub fn color(color: Color) -> Color32 {
-    Color32::from_rgb(color.red, color.green, color.blue)
-}
+pub use crate::style::{color, palette};

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub)]
 
+mod screens;
 mod support;
 mod text;
 mod widgets;

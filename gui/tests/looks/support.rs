@@ -7,7 +7,7 @@ use kith_gui::theme::{DARK, LIGHT, Palette};
 use kith_gui::widgets::color;
 
 /// The fonts of `tests/fonts`: every machine draws alike.
-fn given() -> Others {
+pub fn given() -> Others {
     let font = |name: &str| {
         std::fs::read(format!("{}/tests/fonts/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a font of the tests")
     };

@@ -379,8 +379,11 @@ impl App {
 
     /// Writes down what is to be kept, not at every letter.
     fn keep(&mut self, ctx: &Context) {
+        // The window is as large as it is, whatever the size of text.
+        let zoom = ctx.zoom_factor();
         let (now, size) = ctx.input(|input| {
-            (input.time, input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]))
+            let rect = input.viewport().inner_rect;
+            (input.time, rect.map(|rect| [rect.width() * zoom, rect.height() * zoom]))
         });
         if size.is_some() && size != self.model.kept.window {
             self.model.kept.window = size;

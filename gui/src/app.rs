@@ -64,6 +64,9 @@ impl App {
             style::choose(ui.ctx(), self.model.kept.theme, self.model.kept.text_scale);
         }
         self.take_updates();
+        if std::mem::take(&mut self.view.clear_selection) {
+            crate::text::clear_selection(ui.ctx());
+        }
         self.shortcuts(ui);
         let actions = self.draw(ui);
         if let Some(open) = self.model.open.as_mut() {
@@ -217,6 +220,10 @@ impl App {
             Action::Confirm(confirm) => self.view.confirm = Some(confirm),
             Action::Copy(text) => ctx.copy_text(text),
             Action::OpenLink(link) => ctx.open_url(egui::OpenUrl::new_tab(link)),
+            Action::Used(emoji) => {
+                self.model.kept.recent.push(&emoji);
+                self.keep = true;
+            }
             Action::Theme(theme) => {
                 self.model.kept.theme = theme;
                 self.restyle(ctx);
@@ -259,6 +266,7 @@ impl App {
         self.view.route = Route::Chats;
         self.view.details = None;
         self.view.names.group = None;
+        self.view.clear_selection = true;
         if self.view.composer.chat != chat {
             self.view.composer.load(chat, self.model.kept.drafts.get(chat));
         }
@@ -371,8 +379,11 @@ impl App {
 
     /// Writes down what is to be kept, not at every letter.
     fn keep(&mut self, ctx: &Context) {
+        // The window is as large as it is, whatever the size of text.
+        let zoom = ctx.zoom_factor();
         let (now, size) = ctx.input(|input| {
-            (input.time, input.viewport().inner_rect.map(|rect| [rect.width(), rect.height()]))
+            let rect = input.viewport().inner_rect;
+            (input.time, rect.map(|rect| [rect.width() * zoom, rect.height() * zoom]))
         });
         if size.is_some() && size != self.model.kept.window {
             self.model.kept.window = size;
@@ -462,10 +473,13 @@ impl App {
                 return scene.actions;
             }
         }
-        Panel::top("banners")
-            .frame(Frame::new())
-            .show_separator_line(false)
-            .show(ui, |ui| banners::show(ui, &mut scene));
+        if banners::any(scene.model) {
+            Panel::top("banners")
+                .frame(Frame::new())
+                .show_separator_line(false)
+                .min_size(0.0)
+                .show(ui, |ui| banners::show(ui, &mut scene));
+        }
         let list = Frame::new().fill(panel);
         let beside = scene.view.route != Route::Chats || scene.model.open.is_some();
         if !narrow {

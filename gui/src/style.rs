@@ -10,6 +10,7 @@ use egui::{
 use crate::{
     contrast::Color,
     model::kept,
+    text::Others,
     theme::{self, Palette, measure, text},
 };
 
@@ -50,9 +51,12 @@ pub fn ring(ui: &Ui) -> Stroke {
 
 /// Lays both palettes on a context; once.
 pub fn install(ctx: &Context) {
-    let mut fonts = egui::FontDefinitions::default();
-    egui_phosphor::add_to_fonts(&mut fonts, egui_phosphor::Variant::Regular);
-    ctx.set_fonts(fonts);
+    install_with(ctx, &Others::System);
+}
+
+/// As [`install`], with fonts from elsewhere: tests look alike on every machine.
+pub fn install_with(ctx: &Context, others: &Others) {
+    crate::text::install_with(ctx, others);
     for (mode, palette) in [(Theme::Light, &theme::LIGHT), (Theme::Dark, &theme::DARK)] {
         ctx.style_mut_of(mode, |style| {
             style.visuals = visuals(mode, palette);

@@ -157,9 +157,11 @@ pub const AVATAR_COLORS: [Color; AVATAR_HUES] = [
 /// The letters on avatars.
 pub const AVATAR_TEXT: Color = Color::hex(0xFFFFFF);
 
-/// The avatar colour of a user, from its root key: keys are uniform, so any byte will do.
-pub fn avatar_color(user: &[u8; 32]) -> Color {
-    AVATAR_COLORS[usize::from(user[31]) % AVATAR_HUES]
+/// The avatar colour of a user or group, from its id: ids are hashes or keys, written in hex, and
+/// uniform, so that any two digits will do.
+pub fn avatar_color(id: &str) -> Color {
+    let last = id.get(id.len().saturating_sub(2)..).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    AVATAR_COLORS[usize::from(last.unwrap_or_else(|| id.bytes().fold(0, u8::wrapping_add))) % AVATAR_HUES]
 }
 
 #[cfg(test)]
@@ -214,7 +216,8 @@ mod tests {
     #[test]
     fn letters_on_avatars_are_legible() {
         hold("both", "letters", AVATAR_TEXT, &AVATAR_COLORS, 4.8);
-        assert_eq!(avatar_color(&[14; 32]), AVATAR_COLORS[2]);
+        let used: std::collections::BTreeSet<u8> = (0..200).map(|id| avatar_color(&format!("{id:064x}")).red).collect();
+        assert_eq!(used.len(), AVATAR_HUES, "every hue is used");
     }
 
     #[test]

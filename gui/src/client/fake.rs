@@ -148,11 +148,10 @@ impl World {
         let chat = message.chat.clone();
         self.messages.entry(chat.clone()).or_default().push(message.clone());
         self.tell(EventKind::Message { change: MessageChange::New, message: message.clone() });
+        // As by a real device, no event tells the new sums.
         if let Some(known) = self.chats.iter_mut().find(|known| known.id == chat) {
             known.count += 1;
-            known.unread += u64::from(!message.outgoing);
-            let chat = known.clone();
-            self.tell(EventKind::Chat { chat });
+            known.unread += u64::from(message.state == State::Received);
         }
     }
 

@@ -6,7 +6,7 @@ use kith_node::api::{
     error::ApiError,
     types::{
         Accepted, Chat, Contact, Event, EventKind, Idle, InviteState, Message, MessageChange, Peer,
-        RelayInfo, Sent, Status,
+        RelayInfo, Sent, State, Status,
     },
 };
 use serde::de::DeserializeOwned;
@@ -226,6 +226,14 @@ impl Model {
         if let Some(quoted) = self.quoted.get_mut(&message.id) {
             *quoted = Some(message.clone());
         }
+        if change == MessageChange::New {
+            // The device says the sums anew when they are asked for or change otherwise.
+            let unread = message.state == State::Received;
+            if let Some(chat) = self.chats.iter_mut().find(|chat| chat.id == message.chat) {
+                chat.count += 1;
+                chat.unread += u64::from(unread);
+            }
+        }
         if change == MessageChange::New && !message.outgoing {
             return vec![Then::Arrived(Box::new(message))];
         }
@@ -292,8 +300,6 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use kith_node::api::types::State;
-
     use super::*;
     use crate::client::fake::{chat, event, message, sent};
 

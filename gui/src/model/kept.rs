@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::widgets::Recent;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -21,6 +23,8 @@ pub struct Kept {
     pub theme: Theme,
     /// The user's text size, 1 is usual.
     pub text_scale: f32,
+    /// Emoji that were used lately.
+    pub recent: Recent,
     /// Width and height of the window.
     pub window: Option<[f32; 2]>,
     /// Whether the reminder of the recovery words was put away until the next start.
@@ -62,6 +66,7 @@ impl Default for Kept {
             places: BTreeMap::new(),
             theme: Theme::System,
             text_scale: 1.0,
+            recent: Recent::default(),
             window: None,
             words_later: false,
         }

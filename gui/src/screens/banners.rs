@@ -55,6 +55,11 @@ pub fn states(model: &Model) -> Vec<State> {
     states
 }
 
+/// Whether there is anything to show.
+pub fn any(model: &Model) -> bool {
+    !model.notices.is_empty() || !states(model).is_empty()
+}
+
 /// Draws the banners and notices that stand now.
 pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
     let model = scene.model;
@@ -137,7 +142,7 @@ pub fn closed(ui: &mut Ui, scene: &mut Scene<'_>) {
     match &scene.model.phase {
         Phase::Failed(error) => draw::centered(ui, 420.0, |ui| {
             draw::title(ui, "kith can not start");
-            draw::text(ui, crate::model::sentence(&error.message));
+            draw::say(ui, crate::model::sentence(&error.message));
             if let Some(hint) = &error.hint {
                 draw::quiet(ui, crate::model::sentence(hint));
             }

@@ -4,8 +4,8 @@
 //! for it. The law: its name says to a screen reader all that is seen.
 
 use egui::{
-    Align2, Button, CornerRadius, Key, Label, Modifiers, Popup, Pos2, Rect, Response, RichText, Sense,
-    StrokeKind, Ui, UiBuilder, Vec2, WidgetInfo, WidgetType, pos2, vec2,
+    Align2, Color32, CornerRadius, Key, Modifiers, Popup, PopupCloseBehavior, Pos2, Rect, Response,
+    Sense, StrokeKind, Ui, UiBuilder, Vec2, WidgetInfo, WidgetType, pos2, vec2,
 };
 use egui_phosphor::regular as icon;
 use kith_node::api::types::{ChatKind, Message, Request};
@@ -13,12 +13,17 @@ use kith_node::api::types::{ChatKind, Message, Request};
 use super::{Action, Confirm, Scene, chat_list::words_of, draw, menus};
 use crate::{
     style,
-    theme::measure::{BUBBLE_CHARS_MAX, BUBBLE_RADIUS, BUBBLE_WIDTH_SHARE_MAX, GRID},
+    text::{self, Body, Colors, Place, Setting},
+    theme::{
+        self,
+        measure::{BUBBLE_CHARS_MAX, BUBBLE_RADIUS, BUBBLE_WIDTH_SHARE_MAX, GRID},
+    },
+    widgets::EmojiPicker,
 };
 
 const PAD: Vec2 = Vec2::new(12.0, 8.0);
 /// Reactions that are one click away.
-const QUICK: [&str; 6] = ["👍", "❤", "😂", "😮", "😢", "🙏"];
+const QUICK: [&str; 6] = ["👍", "❤️", "😂", "😮", "😢", "🙏"];
 
 /// What stands around a message.
 #[derive(Debug, Clone, Copy)]
@@ -39,31 +44,27 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, around: Aroun
     let inner = widest - 2.0 * PAD.x;
     let palette = style::palette(ui);
     let own = message.outgoing;
-    let (ink, accent) = (style::color(palette.text), style::color(palette.accent));
+    let accent = style::color(palette.accent);
     let fill = style::color(if own { palette.own } else { palette.surface });
     let quiet = style::color(if own { palette.text_2_on_own() } else { palette.text_2 });
 
     // What it is made of, laid out before it is placed.
-    let author = (around.kind == ChatKind::Group && around.first && !own).then(|| {
-        let name = message.author_name.clone();
-        ui.painter().layout(name, style::secondary(), accent, inner)
-    });
+    let ctx = ui.ctx().clone();
+    let small = Setting::line(theme::text::SECONDARY);
+    let author = (around.kind == ChatKind::Group && around.first && !own)
+        .then(|| text::measure(&ctx, &message.author_name, &small.strong(), inner).size);
     let quote = message.reply_to.as_ref().map(|id| quoted(scene, id));
-    let quote_galleys = quote.as_ref().map(|(who, words)| {
-        let cut = |text: &str, color| {
-            let mut job =
-                egui::text::LayoutJob::simple_singleline(text.to_owned(), style::secondary(), color);
-            job.wrap = egui::text::TextWrapping::truncate_at_width(inner - 12.0);
-            ui.fonts_mut(|fonts| fonts.layout_job(job))
-        };
-        (cut(who, accent), cut(words, quiet))
+    let quote_sizes = quote.as_ref().map(|(who, words)| {
+        let size = |words: &str| text::measure(&ctx, words, &small, inner - 12.0).size;
+        (size(who), size(words))
     });
     let (words, faint) = match (&message.text, message.deleted) {
         (_, true) => ("Deleted".to_owned(), true),
         (Some(text), _) => (text.clone(), false),
         (None, _) => ("This message is known but not here yet.".to_owned(), true),
     };
-    let body = ui.painter().layout(words, style::body(), if faint { quiet } else { ink }, inner);
+    let plain = Setting { markup: !faint, ..Setting::message() };
+    let body = text::measure(&ctx, &words, &plain, inner);
     let mut foot = scene.clock.time(message.sent_at_ms);
     if message.edited && !message.deleted {
         foot = format!("edited · {foot}");
@@ -72,18 +73,22 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, around: Aroun
     let ticked = own && !message.deleted && around.kind != ChatKind::Note;
     let foot_width = foot.size().x + if ticked { 20.0 } else { 0.0 };
 
-    let last = body.rows.last().map_or(0.0, |row| row.rect().width());
-    let beside = last + 10.0 + foot_width <= inner;
-    let mut width = body.size().x.max(foot_width);
+    let last = body.last_line;
+    // In a line from right to left the place beside it is taken.
+    let beside = !body.rtl && last + 10.0 + foot_width <= inner;
+    let mut width = body.size.x.max(foot_width);
     if beside {
         width = width.max(last + 10.0 + foot_width);
     }
-    for galley in author.iter().chain(quote_galleys.iter().flat_map(|(a, b)| [a, b])) {
-        width = width.max(galley.size().x + if author.is_some() { 0.0 } else { 12.0 });
+    if let Some(author) = author {
+        width = width.max(author.x);
     }
-    let mut height = body.size().y + if beside { 0.0 } else { foot.size().y + 2.0 };
-    height += author.as_ref().map_or(0.0, |author| author.size().y + 2.0);
-    let quote_height = quote_galleys.as_ref().map_or(0.0, |(a, b)| a.size().y + b.size().y + 8.0);
+    if let Some((who, words)) = quote_sizes {
+        width = width.max(who.x + 12.0).max(words.x + 12.0);
+    }
+    let mut height = body.size.y + if beside { 0.0 } else { foot.size().y + 2.0 };
+    height += author.map_or(0.0, |author| author.y + 2.0);
+    let quote_height = quote_sizes.map_or(0.0, |(who, words)| who.y + words.y + 8.0);
     height += if quote_height > 0.0 { quote_height + GRID } else { 0.0 };
 
     let size = vec2(width.min(inner), height) + 2.0 * PAD;
@@ -101,17 +106,29 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, around: Aroun
 
     let mut at = rect.min + PAD;
     if let Some(author) = author {
-        let next = author.size().y + 2.0;
-        ui.painter().galley(at, author, accent);
-        at.y += next;
+        let colors = Colors::plain(palette, accent);
+        text::paint(ui, at, &message.author_name, &small.strong(), inner, &colors);
+        at.y += author.y + 2.0;
     }
-    if let (Some((who, words)), Some(id)) = (quote_galleys, &message.reply_to) {
+    if let (Some(quote), Some(id)) = (&quote, &message.reply_to) {
         let area = Rect::from_min_size(at, vec2(rect.width() - 2.0 * PAD.x, quote_height));
-        quote_area(ui, scene, area, id, who, words);
+        quote_area(ui, scene, area, id, quote, quiet);
         at.y += quote_height + GRID;
     }
-    let body_rect = Rect::from_min_size(at, body.size());
-    let text = ui.put(body_rect, Label::new(body).selectable(!message.deleted));
+    let colors = Colors::message(palette, own);
+    let colors = if faint { Colors { text: quiet, ..colors } } else { colors };
+    let mut inside = ui.new_child(UiBuilder::new().max_rect(Rect::from_min_size(at, body.size)));
+    let caption = format!("{}, {}", if own { "You" } else { &message.author_name }, scene.clock.time(message.sent_at_ms));
+    let place = Place(i64::try_from(message.placed_at_ms).unwrap_or(i64::MAX), message.seq);
+    let mut drawn = Body::new(&words, inner, colors).setting(plain);
+    if !faint {
+        drawn = drawn.place(place, &caption);
+    }
+    let drawn = drawn.show(&mut inside);
+    if let Some(target) = drawn.chosen {
+        scene.want(Action::Confirm(Confirm::OpenLink(target)));
+    }
+    let text = drawn.response;
     let mut x = rect.right() - PAD.x;
     let base = rect.bottom() - PAD.y - foot.size().y / 2.0 + 2.0;
     if ticked {
@@ -169,20 +186,21 @@ fn quote_area(
     scene: &mut Scene<'_>,
     area: Rect,
     id: &str,
-    who: std::sync::Arc<egui::Galley>,
-    words: std::sync::Arc<egui::Galley>,
+    (who, words): &(String, String),
+    quiet: Color32,
 ) {
     let palette = style::palette(ui);
-    let (accent, quiet) = (style::color(palette.accent), style::color(palette.text_2));
+    let accent = style::color(palette.accent);
     let response = ui.interact(area, ui.id().with(("quote", id, area.top() as i32)), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(WidgetType::Link, true, "Go to the answered message"));
     ui.painter().rect_filled(area, CornerRadius::same(6), accent.gamma_multiply(0.10));
     let bar = Rect::from_min_size(area.min, vec2(3.0, area.height()));
     ui.painter().rect_filled(bar, CornerRadius::same(2), accent);
-    let at = area.min + vec2(9.0, 4.0);
-    let next = who.size().y;
-    ui.painter().galley(at, who, accent);
-    ui.painter().galley(at + vec2(0.0, next), words, quiet);
+    let (at, width) = (area.min + vec2(9.0, 4.0), area.width() - 12.0);
+    let small = Setting::line(theme::text::SECONDARY);
+    let first = text::paint(ui, at, who, &small, width, &Colors::plain(palette, accent));
+    let below = at + vec2(0.0, first.size.y);
+    text::paint(ui, below, words, &small, width, &Colors::plain(palette, quiet));
     draw::focus_ring(ui, &response);
     if response.clicked() {
         scene.want(Action::Jump(id.to_owned()));
@@ -214,17 +232,22 @@ fn reactions(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, bubble: Rect
     row.spacing_mut().interact_size.y = 24.0;
     for reaction in &message.reactions {
         let palette = style::palette(&row);
-        let fill = if reaction.own { palette.own } else { palette.surface };
-        let label = match reaction.users.len() {
-            1 => reaction.emoji.clone(),
-            count => format!("{} {count}", reaction.emoji),
-        };
+        let count = reaction.users.len();
+        let number = row.painter().layout_no_wrap(
+            if count > 1 { count.to_string() } else { String::new() },
+            style::secondary(),
+            style::color(palette.text),
+        );
+        let wide = 30.0 + if count > 1 { number.size().x + 4.0 } else { 0.0 };
+        let (chip, response) = row.allocate_exact_size(vec2(wide, 24.0), Sense::click());
+        let fill = style::color(if reaction.own { palette.own } else { palette.surface });
         let stroke = style::color(if reaction.own { palette.accent } else { palette.line });
-        let chip = Button::new(RichText::new(label).font(style::secondary()))
-            .fill(style::color(fill))
-            .stroke(egui::Stroke::new(1.0, stroke))
-            .corner_radius(12.0);
-        let response = row.add(chip);
+        row.painter().rect(chip, 12.0, fill, egui::Stroke::new(1.0, stroke), StrokeKind::Inside);
+        let at = pos2(chip.left() + 15.0, chip.center().y);
+        text::paint_emoji(&row, at, 16.0, &reaction.emoji);
+        let beside = pos2(chip.left() + 27.0, chip.center().y - number.size().y / 2.0);
+        row.painter().galley(beside, number, fill);
+        draw::focus_ring(&row, &response);
         let names: Vec<&str> = reaction.users.iter().map(|user| scene.model.name_of(user)).collect();
         let said = format!("{} from {}", reaction.emoji, names.join(", "));
         response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, &said));
@@ -268,22 +291,46 @@ fn offers(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, bubble: Rect, p
         reply(scene, message);
     }
     let react_button = offer(&mut strip, ids[2], icon::SMILEY, "React");
-    Popup::menu(&react_button).id(popup(ids[2])).show(|ui| {
-        ui.horizontal(|ui| {
-            for emoji in QUICK {
+    if react_button.clicked() {
+        scene.view.picker = None;
+    }
+    Popup::menu(&react_button)
+        .id(popup(ids[2]))
+        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
+        .show(|ui| {
+            if let Some(emoji) = choose(ui, scene, message) {
                 let own = message.reactions.iter().any(|known| known.own && known.emoji == emoji);
-                let button = Button::new(RichText::new(emoji).size(20.0)).frame_when_inactive(own);
-                if ui.add(button).clicked() {
-                    scene.want(react(message, emoji, own));
-                }
+                scene.want(react(message, &emoji, own));
+                scene.want(Action::Used(emoji));
+                Popup::close_id(ui.ctx(), popup(ids[2]));
             }
         });
-    });
     let more_button = offer(&mut strip, ids[3], icon::DOTS_THREE, "More");
     Popup::menu(&more_button).id(popup(ids[3])).show(|ui| {
         ui.set_min_width(180.0);
         more(ui, scene, message);
     });
+}
+
+/// A few emoji, and all of them behind a button.
+fn choose(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message) -> Option<String> {
+    if let Some(picker) = &mut scene.view.picker {
+        return picker.show(ui, &scene.model.kept.recent);
+    }
+    let mut chosen = None;
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 2.0;
+        for emoji in QUICK {
+            let own = message.reactions.iter().any(|known| known.own && known.emoji == emoji);
+            if draw::emoji_button(ui, emoji, &format!("React with {emoji}"), own).clicked() {
+                chosen = Some(emoji.to_owned());
+            }
+        }
+        if draw::icon_button(ui, icon::PLUS, "More emoji").clicked() {
+            scene.view.picker = Some(EmojiPicker::new(&scene.model.kept.recent));
+        }
+    });
+    chosen
 }
 
 fn popup(id: egui::Id) -> egui::Id {

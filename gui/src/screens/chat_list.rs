@@ -3,7 +3,7 @@
 //! Only rows in sight are drawn. The law: a row says in words all that it says in shapes.
 
 use egui::{
-    Align2, Color32, CornerRadius, FontId, Frame, Key, Margin, Modifiers, Rect, ScrollArea, Sense,
+    Align2, Color32, CornerRadius, Frame, Key, Margin, Modifiers, Pos2, Rect, ScrollArea, Sense,
     StrokeKind, TextEdit, Ui, Vec2, WidgetInfo, WidgetType, pos2, vec2,
 };
 use egui_phosphor::regular as icon;
@@ -13,7 +13,12 @@ use super::{Action, Route, Scene, draw, menus};
 use crate::{
     model::Model,
     style,
-    theme::measure::{AVATAR, GRID, PRESENCE_DOT, ROW_HEIGHT},
+    text::{self, Colors, Setting},
+    theme::{
+        self,
+        measure::{AVATAR, GRID, ROW_HEIGHT},
+    },
+    widgets,
 };
 
 /// Draws the list and what stands above it.
@@ -63,6 +68,7 @@ fn head(ui: &mut Ui, scene: &mut Scene<'_>) {
                 });
             });
         });
+        text::cover(ui.ctx(), &scene.view.filter);
         let edit = TextEdit::singleline(&mut scene.view.filter)
             .hint_text("Filter")
             .margin(Margin::symmetric(10, 6))
@@ -108,7 +114,8 @@ fn empty(ui: &mut Ui, scene: &mut Scene<'_>, wanted: &str) {
     ui.vertical_centered(|ui| {
         if wanted.is_empty() {
             draw::quiet(ui, "Nobody to write to yet.");
-            if draw::primary(ui, "Add a contact", true).clicked() {
+            // Beside the list the same is said, with room for it.
+            if scene.narrow && draw::primary(ui, "Add a contact", true).clicked() {
                 scene.want(Action::Go(Route::Meet));
             }
         } else {
@@ -142,7 +149,7 @@ pub fn words_of(message: &Message) -> String {
     if message.deleted {
         return "Deleted".into();
     }
-    match &message.text {
+    match message.text.as_deref().map(text::markdown::flatten) {
         Some(text) => text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect(),
         None => "Not here yet".into(),
     }
@@ -193,18 +200,16 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         pos2(rect.left() + 12.0, rect.center().y - AVATAR / 2.0),
         Vec2::splat(AVATAR),
     );
-    draw::avatar(ui.painter(), picture, name, model.key_of(chat));
-    if model.other(chat).is_some_and(|contact| contact.online) {
-        let at = picture.right_bottom() - vec2(3.0, 3.0);
-        let ground = if selected { palette.own } else { palette.panel };
-        ui.painter().circle_filled(at, PRESENCE_DOT / 2.0 + 2.0, style::color(ground));
-        ui.painter().circle_filled(at, PRESENCE_DOT / 2.0, accent);
-    }
+    widgets::paint_avatar(ui, picture, model.key_of(chat), name);
+    let ground = style::color(if selected { palette.own } else { palette.panel });
+    let online = model.other(chat).is_some_and(|contact| contact.online);
+    widgets::presence(ui, picture, online, ground);
     let left = picture.right() + 10.0;
     let (first, second) = (rect.center().y - 10.0, rect.center().y + 11.0);
     let mut right = rect.right() - 12.0;
     let time = ui.painter().text(pos2(right, first), Align2::RIGHT_CENTER, &when, style::secondary(), quiet);
-    line(ui, name, style::body(), ink, left, time.left() - 8.0, first, true);
+    let bold = Setting::line(theme::text::BODY).strong();
+    line(ui, name, &bold, ink, pos2(left, first), time.left() - 8.0);
     if chat.unread > 0 {
         right = badge(ui, chat.unread, pos2(right, second), accent, style::color(palette.bg));
     }
@@ -221,18 +226,16 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         }
         _ => {}
     }
-    line(ui, &words, style::secondary(), quiet, start, right - 8.0, second, false);
+    let plain = Setting::line(theme::text::SECONDARY);
+    line(ui, &words, &plain, quiet, pos2(start, second), right - 8.0);
 }
 
-/// One line of words, cut where the room ends.
-#[allow(clippy::too_many_arguments)]
-fn line(ui: &Ui, words: &str, font: FontId, color: Color32, left: f32, right: f32, y: f32, strong: bool) {
-    let _ = strong;
-    let mut job = egui::text::LayoutJob::simple_singleline(words.to_owned(), font, color);
-    job.wrap = egui::text::TextWrapping::truncate_at_width((right - left).max(8.0));
-    let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
-    let at = pos2(left, y - galley.size().y / 2.0);
-    ui.painter().galley(at, galley, color);
+/// One line of somebody's words, cut where the room ends.
+fn line(ui: &Ui, words: &str, setting: &Setting, color: Color32, from: Pos2, right: f32) {
+    let colors = Colors::plain(style::palette(ui), color);
+    let width = (right - from.x).max(8.0);
+    let height = text::measure(ui.ctx(), words, setting, width).size.y;
+    text::paint(ui, from - vec2(0.0, height / 2.0), words, setting, width, &colors);
 }
 
 fn badge(ui: &Ui, count: u64, right: egui::Pos2, fill: Color32, ink: Color32) -> f32 {

@@ -16,6 +16,7 @@ use crate::{
     model::kept::Draft,
     style,
     theme::measure::{GRID, HAIRLINE},
+    widgets::EmojiPicker,
 };
 
 /// The longest message, as the device has it.
@@ -191,19 +192,19 @@ fn input(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         .inner_margin(Margin::symmetric(6, 3))
         .show(ui, |ui| {
             ui.horizontal(|ui| {
-                ui.with_layout(egui::Layout::right_to_left(egui::Align::BOTTOM), |ui| {
-                    let editing = scene.view.composer.editing.is_some();
-                    let (glyph, name) = if editing {
-                        (icon::CHECK, "Save")
-                    } else {
-                        (icon::PAPER_PLANE_RIGHT, "Send")
-                    };
-                    let ready = is_ready(&scene.view.composer.text);
-                    ui.add_enabled_ui(ready, |ui| {
-                        send |= draw::icon_button(ui, glyph, name).clicked();
-                    });
-                    emoji(ui, scene);
+                ui.spacing_mut().item_spacing.x = GRID;
+                let width = (ui.available_width() - 2.0 * (GRID * 8.0 + GRID)).max(80.0);
+                ui.vertical(|ui| {
+                    ui.set_width(width);
                     send |= text(ui, scene, chat, id, focused);
+                });
+                emoji(ui, scene);
+                let editing = scene.view.composer.editing.is_some();
+                let (glyph, name) =
+                    if editing { (icon::CHECK, "Save") } else { (icon::PAPER_PLANE_RIGHT, "Send") };
+                let ready = is_ready(&scene.view.composer.text);
+                ui.add_enabled_ui(ready, |ui| {
+                    send |= draw::icon_button(ui, glyph, name).clicked();
                 });
             });
         });
@@ -240,14 +241,17 @@ fn is_ready(text: &str) -> bool {
 
 fn emoji(ui: &mut Ui, scene: &mut Scene<'_>) {
     let button = draw::icon_button(ui, icon::SMILEY, "Emoji");
-    Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
-        ui.horizontal(|ui| {
-            for emoji in ["😀", "😂", "🙂", "😍", "👍", "🙏", "🎉", "❤"] {
-                if ui.add(egui::Button::new(RichText::new(emoji).size(20.0))).clicked() {
-                    scene.view.composer.text.push_str(emoji);
-                }
-            }
-        });
+    if button.clicked() {
+        scene.view.picker = Some(EmojiPicker::new(&scene.model.kept.recent));
+    }
+    let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+    popup.show(|ui| {
+        let recent = &scene.model.kept.recent;
+        let picker = scene.view.picker.get_or_insert_with(|| EmojiPicker::new(recent));
+        if let Some(emoji) = picker.show(ui, recent) {
+            scene.view.composer.text.push_str(&emoji);
+            scene.want(Action::Used(emoji));
+        }
     });
 }
 
@@ -274,6 +278,7 @@ fn text(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat, id: egui::Id, focused: 
     }
     let row = style::body().size * crate::theme::text::LINE_HEIGHT;
     ScrollArea::vertical().id_salt("compose scroll").max_height(row * LINES_MAX).show(ui, |ui| {
+        crate::text::cover(ui.ctx(), &scene.view.composer.text);
         let edit = TextEdit::multiline(&mut scene.view.composer.text)
             .id(id)
             .hint_text("Message")

@@ -93,7 +93,7 @@ fn head(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| {
             ui.spacing_mut().item_spacing.y = 0.0;
             ui.add_space(4.0);
-            draw::strong(ui, name_of(chat));
+            draw::name(ui, name_of(chat), true);
             draw::quiet(ui, standing(scene, chat));
         });
     });

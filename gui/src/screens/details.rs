@@ -53,7 +53,7 @@ fn message(ui: &mut Ui, scene: &mut Scene<'_>, id: &str) {
     if let Some(message) = model.message(id) {
         draw::card(ui, |ui| {
             ui.set_width(ui.available_width());
-            draw::text(ui, words_of(message));
+            draw::say(ui, words_of(message));
             draw::quiet(ui, format!("Written {}", scene.clock.full(message.sent_at_ms)));
         });
     }
@@ -85,7 +85,7 @@ fn ledger(ui: &mut Ui, scene: &Scene<'_>, device: &DeviceState) {
         draw::ticks(ui.painter(), rect.center(), device.state, quiet, accent);
         ui.vertical(|ui| {
             ui.spacing_mut().item_spacing.y = 0.0;
-            draw::text(ui, name);
+            draw::say(ui, name);
             draw::quiet(ui, reached(scene, device));
         });
     });
@@ -143,7 +143,7 @@ fn group(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         let name = scene.model.name_of(&member.user).to_owned();
         ui.horizontal(|ui| {
             draw::avatar_in(ui, 32.0, &name, &member.user);
-            draw::text(ui, &name);
+            draw::say(ui, &name);
             if member.user != me && inside {
                 let button = draw::icon_button(ui, icon::DOTS_THREE, &format!("More about {name}"));
                 menus::menu(&button, |ui| {

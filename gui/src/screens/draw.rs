@@ -3,25 +3,28 @@
 //! The law: each control has a name that a screen reader says, and a ring while the keyboard is on it.
 
 use egui::{
-    Align, Align2, Button, Color32, Frame, Label, Layout, Margin, Painter, Pos2, Rect, Response,
-    RichText, Sense, Stroke, StrokeKind, TextEdit, Ui, Vec2, WidgetInfo, WidgetType, pos2, vec2,
+    Align, Button, Color32, Frame, Label, Layout, Margin, Painter, Pos2, Rect, Response, RichText,
+    Sense, Stroke, StrokeKind, TextEdit, Ui, Vec2, WidgetInfo, WidgetType, pos2, vec2,
 };
 use kith_node::api::types::State;
 
 use crate::{
     contrast::Color,
     style,
+    text::{self, Colors, Setting},
     theme::{self, measure},
+    widgets::{self, Tick},
 };
 
 /// Words in the usual ink.
-pub fn text(ui: &mut Ui, words: impl Into<String>) -> Response {
+pub fn say(ui: &mut Ui, words: impl Into<String>) -> Response {
     ui.add(Label::new(RichText::new(words).color(ink(ui))).wrap())
 }
 
 /// Words that carry weight.
 pub fn strong(ui: &mut Ui, words: impl Into<String>) -> Response {
-    ui.add(Label::new(RichText::new(words).color(ink(ui)).strong()).wrap())
+    let words = RichText::new(words).family(text::strong()).color(ink(ui));
+    ui.add(Label::new(words).wrap())
 }
 
 /// Secondary words.
@@ -32,7 +35,8 @@ pub fn quiet(ui: &mut Ui, words: impl Into<String>) -> Response {
 
 /// A title.
 pub fn title(ui: &mut Ui, words: impl Into<String>) -> Response {
-    ui.add(Label::new(RichText::new(words).font(style::title()).color(ink(ui))).truncate())
+    let words = RichText::new(words).font(style::title()).family(text::strong()).color(ink(ui));
+    ui.add(Label::new(words).truncate())
 }
 
 fn ink(ui: &Ui) -> Color32 {
@@ -83,9 +87,9 @@ pub fn danger(ui: &mut Ui, words: &str) -> Response {
 /// A line to type into, with its name above.
 pub fn field(ui: &mut Ui, name: &str, value: &mut String) -> Response {
     quiet(ui, name);
-    let edit = TextEdit::singleline(value)
-        .desired_width(f32::INFINITY)
-        .margin(Margin::symmetric(10, 8));
+    text::cover(ui.ctx(), value);
+    let edit =
+        TextEdit::singleline(value).desired_width(f32::INFINITY).margin(Margin::symmetric(10, 8));
     let response = ui.add(edit);
     let shown = value.clone();
     response.widget_info(|| {
@@ -122,61 +126,67 @@ pub fn centered<R>(ui: &mut Ui, width: f32, content: impl FnOnce(&mut Ui) -> R) 
     let width = width.min(free.width() - measure::GRID * 8.0).max(1.0);
     let top = free.top() + (free.height() * 0.3).max(measure::GRID * 4.0);
     let left = free.center().x - width / 2.0;
-    let rect = Rect::from_min_max(pos2(left, top.min(free.bottom())), pos2(left + width, free.bottom()));
+    let rect =
+        Rect::from_min_max(pos2(left, top.min(free.bottom())), pos2(left + width, free.bottom()));
     let layout = Layout::top_down(Align::Min);
     ui.scope_builder(egui::UiBuilder::new().max_rect(rect).layout(layout), content).inner
 }
 
-/// Two letters on a hue made from the key.
-pub fn avatar(painter: &Painter, rect: Rect, name: &str, key: &str) {
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(key.as_bytes().chunks(2)) {
-        let text = std::str::from_utf8(pair).unwrap_or("0");
-        *byte = u8::from_str_radix(text, 16).unwrap_or(pair[0]);
-    }
-    let fill = style::color(theme::avatar_color(&bytes));
-    painter.rect_filled(rect, rect.height() * 0.28, fill);
-    let mut words = name.split_whitespace();
-    let first = words.next().and_then(|word| word.chars().next());
-    let second = words.next_back().and_then(|word| word.chars().next());
-    let second = second.or_else(|| name.chars().nth(1));
-    let letters: String = first.into_iter().chain(second).collect::<String>().to_uppercase();
-    let font = egui::FontId::proportional(rect.height() * 0.38);
-    let color = style::color(theme::AVATAR_TEXT);
-    painter.text(rect.center(), Align2::CENTER_CENTER, letters, font, color);
-}
-
 /// An avatar in the flow of a layout.
 pub fn avatar_in(ui: &mut Ui, size: f32, name: &str, key: &str) {
-    let (rect, _) = ui.allocate_exact_size(Vec2::splat(size), Sense::hover());
-    avatar(ui.painter(), rect, name, key);
+    widgets::avatar(ui, key, name, size);
 }
 
-/// How far a message got, drawn; 16 points wide.
+/// Why something can not be done as it stands.
+pub fn warning(ui: &mut Ui, words: &str) -> Response {
+    let color = style::color(style::palette(ui).danger);
+    ui.add(Label::new(RichText::new(words).font(style::secondary()).color(color)).wrap())
+}
+
+/// A button whose words say too little for who cannot see what it stands beside.
+pub fn button_named(ui: &mut Ui, words: &str, name: &str, enabled: bool) -> Response {
+    let response = ui.add_enabled(enabled, Button::new(words));
+    response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, enabled, name));
+    focus_ring(ui, &response);
+    response
+}
+
+/// A link that is shown to be copied: all of it, in letters of one width.
+pub fn link_text(ui: &mut Ui, link: &str) -> Response {
+    let quiet = style::color(style::palette(ui).text_2);
+    let words = RichText::new(link).monospace().size(theme::text::SECONDARY).color(quiet);
+    ui.add(Label::new(words).wrap().selectable(true))
+}
+
+/// How far a message got, drawn around a point.
 pub fn ticks(painter: &Painter, center: Pos2, state: State, quiet: Color32, accent: Color32) {
-    let color = if state == State::Read { accent } else { quiet };
-    let pen = Stroke::new(1.4, color);
-    let tick = |x: f32| {
-        let at = center + vec2(x, 0.0);
-        painter.line(
-            vec![at + vec2(-4.0, 0.5), at + vec2(-1.2, 3.3), at + vec2(4.2, -3.2)],
-            pen,
-        );
+    let tick = match state {
+        State::Queued => Tick::Queued,
+        State::Relayed => Tick::Sent,
+        State::Delivered | State::Received => Tick::Delivered,
+        State::Read => Tick::Read,
     };
-    match state {
-        State::Queued => {
-            painter.circle_stroke(center, 4.6, pen);
-            painter.line(
-                vec![center + vec2(0.0, -2.6), center, center + vec2(2.0, 1.2)],
-                Stroke::new(1.2, color),
-            );
-        }
-        State::Relayed => tick(0.0),
-        State::Delivered | State::Received | State::Read => {
-            tick(-2.4);
-            tick(2.4);
-        }
+    let ink = if tick == Tick::Read { accent } else { quiet };
+    widgets::paint_tick(painter, Rect::from_center_size(center, vec2(16.0, 12.0)), tick, ink);
+}
+
+/// Somebody's words in one line, in any script.
+pub fn name(ui: &mut Ui, words: &str, strong: bool) -> Response {
+    let setting = Setting::line(theme::text::BODY);
+    let setting = if strong { setting.strong() } else { setting };
+    text::line(ui, words, &setting, &Colors::plain(style::palette(ui), ink(ui)))
+}
+
+/// An emoji that can be chosen.
+pub fn emoji_button(ui: &mut Ui, emoji: &str, name: &str, marked: bool) -> Response {
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(measure::GRID * 9.0), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, name));
+    if marked || response.hovered() {
+        ui.painter().rect_filled(rect, style::corners(), style::color(style::palette(ui).line));
     }
+    text::paint_emoji(ui, rect.center(), 24.0, emoji);
+    focus_ring(ui, &response);
+    response
 }
 
 /// A state in words.

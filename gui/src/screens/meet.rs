@@ -5,7 +5,10 @@ use egui_phosphor::regular as icon;
 use kith_node::api::types::{InviteState, Request};
 
 use super::{Action, Route, Scene, draw, page};
-use crate::client::Tag;
+use crate::{
+    client::Tag,
+    widgets::{self, LinkInput},
+};
 
 /// How long an invite can be accepted.
 const EXPIRES_S: u64 = 7 * 24 * 3600;
@@ -13,10 +16,8 @@ const EXPIRES_S: u64 = 7 * 24 * 3600;
 /// What was typed.
 #[derive(Debug, Default)]
 pub struct MeetView {
-    /// A link somebody gave.
-    pub link: String,
-    /// Why a picture was no use.
-    pub problem: Option<String>,
+    /// A link somebody gave, or a picture of it.
+    pub link: LinkInput,
 }
 
 /// Draws the page.
@@ -39,10 +40,11 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
 }
 
 fn accept(ui: &mut Ui, scene: &mut Scene<'_>) {
-    draw::field(ui, "Invite link", &mut scene.view.meet.link);
-    let link = scene.view.meet.link.trim().to_owned();
-    let looks = link.starts_with("kith:");
-    if draw::primary(ui, "Accept invite", looks).clicked() {
+    scene.view.meet.link.show(ui, "Invite link");
+    let link = scene.view.meet.link.link().map(str::to_owned);
+    if draw::primary(ui, "Accept invite", link.is_some()).clicked()
+        && let Some(link) = link
+    {
         scene.want(Action::Ask(Tag::Accept, Request::Accept { link }));
     }
     let Some(accepted) = &scene.model.accepted else { return };
@@ -56,7 +58,7 @@ fn accept(ui: &mut Ui, scene: &mut Scene<'_>) {
         }
         InviteState::Connected => {
             let name = accepted.name.clone().unwrap_or_default();
-            draw::text(ui, format!("You and {name} are contacts."));
+            draw::say(ui, format!("You and {name} are contacts."));
             if let Some(chat) = accepted.chat.clone()
                 && draw::button(ui, &format!("Write to {name}")).clicked()
             {
@@ -64,7 +66,7 @@ fn accept(ui: &mut Ui, scene: &mut Scene<'_>) {
             }
         }
         InviteState::Refused => {
-            draw::text(ui, "This invite is over, or somebody else used it. Ask for a new one.");
+            draw::say(ui, "This invite is over, or somebody else used it. Ask for a new one.");
         }
     }
 }
@@ -77,6 +79,7 @@ fn invite(ui: &mut Ui, scene: &mut Scene<'_>) {
         }
         return;
     };
+    widgets::qr_code(ui, &invite.link, "Invite as a QR code", 220.0);
     draw::card(ui, |ui| {
         ui.add(
             egui::Label::new(egui::RichText::new(&invite.link).monospace())

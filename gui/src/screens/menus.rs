@@ -4,7 +4,11 @@ use egui::{Button, Modal, Popup, PopupCloseBehavior, Response, RichText, Ui, vec
 use kith_node::api::types::Request;
 
 use super::{Action, Confirm, Scene, draw};
-use crate::{client::Tag, theme::measure::GRID};
+use crate::{
+    client::Tag,
+    theme::measure::GRID,
+    widgets::{self, LinkChoice},
+};
 
 /// A menu that a button opens.
 pub fn menu(button: &Response, content: impl FnOnce(&mut Ui)) {
@@ -27,6 +31,16 @@ pub fn item(ui: &mut Ui, icon: &str, words: &str) -> bool {
 /// Asks what is to be asked, above everything.
 pub fn confirm(ui: &mut Ui, scene: &mut Scene<'_>) {
     let Some(what) = scene.view.confirm.clone() else { return };
+    if let Confirm::OpenLink(target) = &what {
+        match widgets::confirm_link(ui, target) {
+            Some(LinkChoice::Open(link)) => scene.want(Action::OpenLink(link)),
+            Some(LinkChoice::Copy(link)) => scene.want(Action::Copy(link)),
+            Some(LinkChoice::Cancel) => {}
+            None => return,
+        }
+        scene.view.confirm = None;
+        return;
+    }
     let mut done = false;
     let modal = Modal::new("confirm".into()).show(ui.ctx(), |ui| {
         ui.set_max_width(360.0);
@@ -52,18 +66,8 @@ pub fn confirm(ui: &mut Ui, scene: &mut Scene<'_>) {
                     }
                 });
             }
-            Confirm::OpenLink(link) => {
-                draw::strong(ui, "Open this link?");
-                draw::text(ui, link.clone());
-                draw::quiet(ui, "Whoever runs that address learns that you opened it.");
-                ui.horizontal(|ui| {
-                    if draw::primary(ui, "Open", true).clicked() {
-                        scene.want(Action::OpenLink(link));
-                        done = true;
-                    }
-                    done |= draw::button(ui, "Cancel").clicked();
-                });
-            }
+            // Asked above.
+            Confirm::OpenLink(_) => {}
         }
     });
     if done || modal.should_close() {

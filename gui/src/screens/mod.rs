@@ -19,6 +19,7 @@ pub mod onboarding;
 pub mod page;
 pub mod person;
 pub mod relays;
+pub mod safety;
 pub mod scroll;
 pub mod settings;
 
@@ -31,6 +32,8 @@ use crate::{
         Model,
         kept::{Draft, Theme},
     },
+    text::links::Target,
+    widgets::EmojiPicker,
 };
 
 /// What stands beside the chat list.
@@ -77,7 +80,7 @@ pub enum Confirm {
         user: String,
     },
     /// Open this link.
-    OpenLink(String),
+    OpenLink(Target),
 }
 
 /// What the user wants.
@@ -126,6 +129,8 @@ pub enum Action {
     Copy(String),
     /// Open a link outside.
     OpenLink(String),
+    /// This emoji was used.
+    Used(String),
     /// Choose a palette.
     Theme(Theme),
     /// Choose the size of text.
@@ -172,6 +177,10 @@ pub struct View {
     pub devices: devices::DevicesView,
     /// Relays.
     pub relays: relays::RelaysView,
+    /// What is selected is of a chat that is not open any more.
+    pub clear_selection: bool,
+    /// All emoji, while they are shown.
+    pub picker: Option<EmojiPicker>,
     /// The keyboard goes into the composer with the next frame.
     pub focus_composer: bool,
     /// The keyboard goes into the filter with the next frame.

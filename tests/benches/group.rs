@@ -90,6 +90,7 @@ async fn start(folder: &Path, name: &str) -> Node {
 
 /// Makes the first one everybody's contact, and has it found a group of all.
 async fn found(backends: &[Arc<dyn Backend>]) {
+    let clock = Instant::now();
     for (number, backend) in backends.iter().enumerate().skip(1) {
         let invite = backends[0].call(Request::Invite { expires_s: 3600 }).await.expect("a link");
         let link = invite["link"].as_str().expect("a link").to_owned();
@@ -97,6 +98,7 @@ async fn found(backends: &[Arc<dyn Backend>]) {
         until(&backends[0], Request::Contacts {}, |known| known.len() == number).await;
         until(backend, Request::Contacts {}, |known| known.len() == 1).await;
     }
+    eprintln!("{} contacts after {:.1?}", backends.len() - 1, clock.elapsed());
     let contacts = (1..backends.len()).map(name).collect();
     let group = Request::GroupNew { name: GROUP.to_owned(), contacts };
     backends[0].call(group).await.expect("it is founded");
@@ -104,6 +106,7 @@ async fn found(backends: &[Arc<dyn Backend>]) {
         until(backend, Request::Chats {}, |chats| chats.iter().any(|chat| chat["name"] == GROUP))
             .await;
     }
+    eprintln!("all are in the group after {:.1?}", clock.elapsed());
 }
 
 /// Waits until an answer is as it should be, looking again at every event.

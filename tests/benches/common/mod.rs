@@ -44,6 +44,7 @@ pub(crate) fn ms(time: Duration) -> String {
 }
 
 /// How many in a second.
+#[allow(dead_code, reason = "not every bench needs it")]
 pub(crate) fn per_second(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }

@@ -130,8 +130,8 @@ impl World {
         for relay in 0..world.plan.relays {
             world.add_relay(relay);
         }
-        for device in 0..world.plan.owners.len() {
-            world.add_device(device);
+        for person in 0..world.plan.people {
+            world.add_person(person);
         }
         world.write_script();
         world

@@ -133,13 +133,13 @@ impl World {
         let (owner, own) = (self.devices[device].owner, self.devices[device].user.clone());
         let Some(company) = self.model.chats.get(&group).cloned() else { return };
         if company.founder() != Some(owner) {
-            if self.whim.one_in(4) {
+            if self.whim.one_in(4) && self.plan.direct {
                 self.command(device, Request::GroupLeave { group });
             }
             return;
         }
         match self.whim.below(5) {
-            0 => {
+            0 if self.plan.direct => {
                 let others = chat.members.iter().map(|member| member.user.clone());
                 let others: Vec<String> = others.filter(|user| *user != own).collect();
                 if let Some(contact) = self.whim.pick(&others).cloned() {

@@ -118,7 +118,8 @@ impl Plan {
                 linked.push(owner);
             }
         }
-        let revoked = linked.iter().map(|_| rng.one_in(4)).collect();
+        // What a device wrote that is gone reaches new ones on streams only.
+        let revoked = linked.iter().map(|_| rng.one_in(4) && direct).collect();
         let groups = [0, 1, 1, 2][rng.below(4) as usize];
         let founders = (0..groups).map(|_| rng.below(people as u64) as usize).collect();
         Self {

@@ -9,6 +9,7 @@ use super::{
     chance::Chance,
     faults::Way,
     model::Company,
+    streams::LinkId,
     words,
     world::{Happening, World},
 };
@@ -40,6 +41,8 @@ pub(super) enum Step {
     Fault,
     /// Whoever is hostile lies.
     Lie,
+    /// A stream ends.
+    Cut { link: LinkId },
     /// Ways are whole again.
     Mend { ways: BTreeSet<Way> },
 }
@@ -146,6 +149,7 @@ impl World {
             }
             Step::Fault => self.fault(),
             Step::Lie => self.lie(),
+            Step::Cut { link } => self.cut(link),
             Step::Mend { ways } => self.mend(&ways),
         }
     }

@@ -168,6 +168,7 @@ impl World {
                     self.counts.settled_ms = calm_ms;
                     break;
                 };
+                self.note("waits", why.as_bytes(), || why.clone());
                 look_at_ms = at_ms + 1_000 + calm_ms / 8;
                 if calm_ms > SETTLE_MS_MAX {
                     self.break_with(format!("it does not settle: {why}"));

@@ -30,7 +30,7 @@ mod world;
 
 pub use self::{
     campaign::{Campaign, campaign},
-    plan::Plan,
+    plan::{COMPANY_FROM, Plan},
 };
 
 /// What a run came to.

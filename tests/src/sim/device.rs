@@ -12,7 +12,9 @@ use kith_node::{
         Core,
         io::{Effect, Input, PeerKey},
         me::Me,
+        parcels,
     },
+    identity::invite::Invite,
     kv::MemoryKv,
     limits,
 };
@@ -41,6 +43,8 @@ pub(super) struct Device {
     pub(super) life: u64,
     pub(super) transport: PeerKey,
     pub(super) user: String,
+    /// What its user's other devices call it by.
+    pub(super) id: String,
     pub(super) skew_ms: i64,
     inbox: VecDeque<Input>,
     batch_put_down: bool,
@@ -86,25 +90,50 @@ impl Device {
 }
 
 impl World {
-    pub(super) fn add_device(&mut self, number: usize) {
-        let mut rng = chance::stream(self.seed, 100 + number as u64);
-        let skew_ms = self.plan.skews_ms[number];
+    /// Somebody's first device.
+    pub(super) fn add_person(&mut self, person: usize) {
+        let mut rng = chance::stream(self.seed, 100 + person as u64);
         let mut kv = MemoryKv::default();
-        let clock_ms = self.now_ms.saturating_add_signed(skew_ms);
-        Me::create(&mut kv, &mut rng, clock_ms, words::name(number)).expect("memory takes rows");
+        let clock_ms = self.now_ms.saturating_add_signed(self.plan.skews_ms[person]);
+        Me::create(&mut kv, &mut rng, clock_ms, words::name(person)).expect("memory takes rows");
+        self.put_device(person, person, kv, rng);
+    }
+
+    /// A new installation that begins with a link of an own device. Says which it is; `instead` of one that
+    /// never was linked.
+    pub(super) fn install(&mut self, owner: usize, link: &str, instead: Option<usize>) -> usize {
+        let number = instead.unwrap_or(self.devices.len());
+        let life = instead.map_or(0, |old| self.devices[old].life);
+        let mut rng = chance::stream(self.seed, 1_000 + 100 * life + number as u64);
+        let mut kv = MemoryKv::default();
+        let clock_ms = self.now_ms.saturating_add_signed(self.plan.skews_ms[number]);
+        let name = words::name(number);
+        // Whether it is over says whoever gave it.
+        let invite = Invite::parse_device_link(link, 0).expect("the link is whole");
+        Me::create_linked(&mut kv, &mut rng, clock_ms, invite.user, &invite.name)
+            .expect("memory takes rows");
+        parcels::wish(&mut kv, link, name).expect("memory takes rows");
+        if instead.is_some() {
+            self.crash(number, None);
+        }
+        self.put_device(number, owner, kv, rng);
+        number
+    }
+
+    fn put_device(&mut self, number: usize, owner: usize, kv: MemoryKv, rng: ChaCha20Rng) {
         let core = Core::open(&kv).expect("memory gives rows").expect("it was just made");
-        let transport = core.me().secrets.transport_public();
-        let user = core.me().user.to_string();
+        let me = core.me();
         let real = self.plan.real_disks[number];
-        self.devices.push(Device {
+        let device = Device {
             disk: Disk::new(kv, real.then(|| chance::stream(self.seed, 300 + number as u64))),
-            owner: self.plan.owners[number],
+            owner,
             core: None,
             rng,
-            life: 0,
-            transport,
-            user,
-            skew_ms,
+            life: self.devices.get(number).map_or(0, |old| old.life + 1),
+            transport: me.secrets.transport_public(),
+            user: me.user.to_string(),
+            id: me.device.to_string(),
+            skew_ms: self.plan.skews_ms[number],
             inbox: VecDeque::new(),
             batch_put_down: false,
             wake_at: None,
@@ -114,7 +143,17 @@ impl World {
             keepers: BTreeMap::new(),
             generations: 0,
             gossip: Gossip::default(),
-        });
+        };
+        match self.devices.get_mut(number) {
+            Some(place) => *place = device,
+            None => self.devices.push(device),
+        }
+    }
+
+    /// Whether a device is one of its user: the first one, or linked.
+    pub(super) fn is_linked(&self, device: usize) -> bool {
+        let me = Me::load(self.rows_of(device)).expect("memory gives rows");
+        me.is_some_and(|me| me.is_linked())
     }
 
     /// Which device a transport key belongs to.

@@ -20,6 +20,9 @@ use super::chance::Chance;
 
 /// A key beyond those of all rows.
 const END: [u8; 64] = [u8::MAX; 64];
+/// Failures after which all rows are compared; later ones, and one in so many of these: it takes long.
+const COMPARED_FIRST: u32 = 8;
+const COMPARED_ONE_IN: u32 = 8;
 /// Writes and syncs of a batch, about: where the power may fail.
 const COMMIT_STEPS: u64 = 40;
 
@@ -28,6 +31,8 @@ pub(super) struct Disk {
     /// What is there, and what a batch under way changed.
     rows: MemoryKv,
     real: Option<Real>,
+    /// How often the power failed, or a commit was refused.
+    failures: u32,
 }
 
 struct Real {
@@ -76,7 +81,7 @@ impl Disk {
             let store = disk.create(&profile_key(), salt, all.collect());
             Real { store: Some(store.expect("an empty disk takes rows")), disk, luck }
         });
-        Self { rows, real }
+        Self { rows, real, failures: 0 }
     }
 
     /// What is durably there.
@@ -182,7 +187,14 @@ impl Disk {
         if let Some(real) = &mut self.real {
             real.power_fails().map_err(|error| format!("the store does not open: {error}"))?;
         }
-        self.check()
+        self.check_at_times()
+    }
+
+    /// All rows are compared after the first failures, and now and then later.
+    fn check_at_times(&mut self) -> Result<(), String> {
+        self.failures += 1;
+        let now = self.failures <= COMPARED_FIRST || self.failures.is_multiple_of(COMPARED_ONE_IN);
+        if now { self.check() } else { Ok(()) }
     }
 
     /// Whether the store holds what it should.
@@ -199,14 +211,35 @@ impl Disk {
 
     /// Whether a batch of which nobody knows is there.
     fn find(&mut self, undo: Vec<Changes>, committed: bool) -> Result<Committed, String> {
-        if self.check().is_ok() {
-            return Ok(if committed { Committed::Done } else { Committed::Unheard });
-        }
-        if committed {
+        let found = if self.holds(&undo)? {
+            if committed { Committed::Done } else { Committed::Unheard }
+        } else if committed {
             return Err("the store lost what was committed".to_owned());
+        } else {
+            let touched: Vec<Changes> = undo.clone();
+            self.undo(undo);
+            if !self.holds(&touched)? {
+                return Err("the store holds a part of a batch".to_owned());
+            }
+            Committed::Lost
+        };
+        self.check_at_times().map(|()| found)
+    }
+
+    /// Whether the rows that a batch touched are in the store as they are in memory.
+    fn holds(&self, touched: &[Changes]) -> Result<bool, String> {
+        let Some(store) = self.real.as_ref().and_then(|real| real.store.as_ref()) else {
+            return Ok(true);
+        };
+        let unread = |error: KvError| format!("the store can not be read: {error}");
+        let now = store.snapshot().map_err(unread)?;
+        for (table, key) in touched.iter().flat_map(Changes::keys) {
+            let (there, here) = (now.get(*table, key), self.rows.get(*table, key));
+            if there.map_err(unread)? != here.map_err(unread)? {
+                return Ok(false);
+            }
         }
-        self.undo(undo);
-        self.check().map(|()| Committed::Lost)
+        Ok(true)
     }
 
     fn undo(&mut self, undo: Vec<Changes>) {

@@ -41,6 +41,7 @@ impl World {
         let owner = self.devices[device].owner;
         let of = |people: &Vec<usize>| people.contains(&owner) && self.hears_lies(people);
         self.plan.conversations.iter().any(of)
+            || self.model.chats.values().any(|company| of(&company.people()))
     }
 
     /// One lie to somebody who is connected.
@@ -55,11 +56,17 @@ impl World {
         let Some(victim) = self.device_of(&peer) else { return };
         let kind = self.luck.below(10);
         let junk: Vec<u8> = (0..self.luck.below(300)).map(|_| self.luck.below(256) as u8).collect();
-        let user = self.devices[victim].user.clone();
+        let owner = self.devices[victim].owner;
         let channels = in_force(self.rows_of(liar)).unwrap_or_default();
-        let channel = channels
+        let shared: Vec<InForce> = channels
             .into_iter()
-            .find(|channel| channel.user.is_some_and(|other| other.to_string() == user));
+            .filter(|channel| {
+                let company = self.model.chats.get(&channel.conversation.to_string());
+                company.is_some_and(|company| company.concerns(owner))
+            })
+            .collect();
+        let number = self.luck.below(shared.len() as u64) as usize;
+        let channel = shared.into_iter().nth(number);
         let bytes = match channel {
             Some(channel) if kind > 0 => {
                 let inner = self.a_lie(liar, victim, &channel, kind, junk);

@@ -12,6 +12,7 @@
 
 mod campaign;
 pub(crate) mod chance;
+mod company;
 mod device;
 mod disk;
 mod faults;
@@ -29,7 +30,7 @@ mod world;
 
 pub use self::{
     campaign::{Campaign, campaign},
-    plan::Plan,
+    plan::{COMPANY_FROM, Plan},
 };
 
 /// What a run came to.
@@ -58,6 +59,12 @@ pub struct Counts {
     pub real_commits: u64,
     /// Messages sent.
     pub messages: u64,
+    /// Groups founded.
+    pub groups: u64,
+    /// Devices linked, and those of them that were revoked again.
+    pub linked: u64,
+    /// See there.
+    pub revoked: u64,
     /// Commits that lie above the nodes in force at the end, over all devices and conversations.
     pub commits: u64,
     /// How long it took from the calm until everything was settled, virtual.

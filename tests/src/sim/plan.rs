@@ -8,16 +8,34 @@ use rand_chacha::ChaCha20Rng;
 use super::chance::Chance;
 
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
-/// How many people there are, each as often as it stands here.
-const PEOPLE: [usize; 16] = [4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7, 8, 10, 12];
+/// Seeds from this one on are of people with several devices, and in groups; below it everybody has one
+/// device, and talks with one other at a time.
+pub const COMPANY_FROM: u64 = 1_000_000;
+
+/// How many devices there are in the end, each as often as it stands here.
+const DEVICES: [usize; 16] = [4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7, 8, 12];
+/// How long it lasts until the calm.
+const SPANS_MS: [u64; 8] =
+    [20_000, 20_000, 20_000, 120_000, 120_000, 120_000, 1_200_000, 7_200_000];
+/// The longest that one batch in twenty may end in a crash: longer ones would be of nothing else.
+const OFTEN_MS_MAX: u64 = 120_000;
+/// People there are at least, and devices of one at most.
+const PEOPLE_MIN: usize = 3;
+const DEVICES_EACH: usize = 3;
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Whose each device is. People are numbered.
-    pub owners: Vec<usize>,
-    /// The people of each conversation.
+    /// How many people there are. They are numbered, as their first devices are.
+    pub people: usize,
+    /// Who links a further device, in that order.
+    pub linked: Vec<usize>,
+    /// Whether each of these is revoked again, if it is there by then.
+    pub revoked: Vec<bool>,
+    /// The people of each conversation of two.
     pub conversations: Vec<Vec<usize>>,
+    /// Who founds groups.
+    pub founders: Vec<usize>,
     /// Which devices keep the real store, on a disk that tears.
     pub real_disks: Vec<bool>,
     /// Somebody whose device lies, besides what its core says. What it says of its own
@@ -62,11 +80,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What the seed says.
-    pub fn draw(rng: &mut ChaCha20Rng) -> Self {
-        let people = PEOPLE[rng.below(PEOPLE.len() as u64) as usize];
-        let owners: Vec<usize> = (0..people).collect();
-        let devices = owners.len();
+    /// What the seed says. From [`COMPANY_FROM`] on there are groups and further devices.
+    pub fn draw(seed: u64, rng: &mut ChaCha20Rng) -> Self {
+        let company = seed >= COMPANY_FROM;
+        let devices = DEVICES[rng.below(DEVICES.len() as u64) as usize];
+        let further = rng.below(devices as u64 / 2 + 1) as usize;
+        let further = if company { further } else { 0 };
+        let people = (devices - further).max(PEOPLE_MIN);
         let (direct, relays) = match rng.below(6) {
             0 => (true, 0),
             1 | 2 => (false, 1 + rng.below(2) as usize),
@@ -84,7 +104,7 @@ impl Plan {
             1 => (5, 150),
             _ => (20, 3_000),
         };
-        let span_ms = [20_000, 120_000, 1_200_000, 7_200_000][rng.below(4) as usize];
+        let span_ms = SPANS_MS[rng.below(SPANS_MS.len() as u64) as usize];
         let often =
             |rng: &mut ChaCha20Rng, rates: &[u64]| rates[rng.below(rates.len() as u64) as usize];
         let real = rng.one_in(8);
@@ -95,9 +115,25 @@ impl Plan {
         if let Some(hostile) = hostile {
             real_disks[hostile] = false;
         }
+        let mut linked = Vec::new();
+        while linked.len() < devices - people {
+            let owner = rng.below(people as u64) as usize;
+            let count = 1 + linked.iter().filter(|other| **other == owner).count();
+            // Whoever lies does so with one device.
+            if count < DEVICES_EACH && Some(owner) != hostile {
+                linked.push(owner);
+            }
+        }
+        // What a device wrote that is gone reaches new ones on streams only.
+        let revoked = linked.iter().map(|_| rng.one_in(4) && direct).collect();
+        let groups = if company { [0, 1, 1, 2][rng.below(4) as usize] } else { 0 };
+        let founders = (0..groups).map(|_| rng.below(people as u64) as usize).collect();
         Self {
             conversations: draw_conversations(rng, people),
-            owners,
+            people,
+            linked,
+            revoked,
+            founders,
             real_disks,
             hostile,
             lies: 5 + rng.below(40) as usize,
@@ -109,14 +145,17 @@ impl Plan {
             jump_ms: often(rng, &[0, 0, 0, 60_000, 30 * 24 * 3_600_000, YEAR_MS]),
             latency_ms,
             commit_ms: often(rng, &[1, 10, 10, 3_000]),
-            crash_one_in: often(rng, &[0, 20, 60, 200]),
+            crash_one_in: often(
+                rng,
+                &[0, if span_ms <= OFTEN_MS_MAX && !real { 20 } else { 60 }, 60, 200],
+            ),
             refuse_one_in: often(rng, &[0, 0, 50]),
             tamper_one_in: often(rng, &[0, 0, 4, 30]),
             relay_crash_one_in: often(rng, &[0, 0, 20, 100]),
             relay_loss: rng.one_in(3),
             quiet_ms: if rng.one_in(3) { 0 } else { span_ms / 4 },
-            faults: rng.below(40) as usize,
-            commands: 8 + rng.below(40) as usize,
+            faults: rng.below(30) as usize,
+            commands: 8 + rng.below(30) as usize,
             span_ms,
         }
     }

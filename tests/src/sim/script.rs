@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 
 use kith_crdt::id::{ConversationId, UserId};
-use kith_node::api::types::{Chat, Contact, Message, Request};
+use kith_node::api::types::{Chat, ChatKind, Contact, Message, Request};
 
 use super::{
     chance::Chance,
     faults::Way,
+    model::Company,
+    streams::LinkId,
     words,
     world::{Happening, World},
 };
 
-const DAY_S: u64 = 24 * 3600;
+pub(super) const DAY_S: u64 = 24 * 3600;
 const EMOJI: [&str; 3] = ["👍", "❤️", "🎉"];
 
 /// Something to be done at its time.
@@ -23,12 +25,24 @@ pub(super) enum Step {
     Invite { from: usize, to: usize },
     /// Somebody accepts an invite.
     Accept { device: usize, link: String },
+    /// Somebody makes a link for a further device.
+    Link { further: usize, approve: bool },
+    /// A further device begins with a link.
+    Install { further: usize, link: String },
+    /// Somebody says yes to a device that waits.
+    Approve { device: usize, waiting: String },
+    /// Somebody revokes a device of theirs.
+    Revoke { further: usize },
+    /// Somebody founds a group.
+    Found { person: usize },
     /// Somebody adds a relay.
     AddRelay { device: usize, relay: usize },
     /// Something goes wrong.
     Fault,
     /// Whoever is hostile lies.
     Lie,
+    /// A stream ends.
+    Cut { link: LinkId },
     /// Ways are whole again.
     Mend { ways: BTreeSet<Way> },
 }
@@ -50,8 +64,10 @@ impl World {
                 }
             }
         }
+        self.write_companies();
+        let devices = self.plan.people + self.plan.linked.len();
         for _ in 0..self.plan.commands {
-            let device = self.whim.below(self.devices.len() as u64) as usize;
+            let device = self.whim.below(devices as u64) as usize;
             let when_ms =
                 self.plan.quiet_ms / 2 + self.whim.below(span_ms - self.plan.quiet_ms / 2);
             self.after(when_ms, Happening::Step(Step::Act { device }));
@@ -75,7 +91,7 @@ impl World {
         let users = [one, other].map(|device| self.devices[device].user.parse::<UserId>());
         if let [Ok(one_user), Ok(other_user)] = users {
             let chat = ConversationId::direct(&one_user, &other_user).to_string();
-            self.model.chats.insert(chat, members);
+            self.model.chats.insert(chat, Company::fixed(&members));
         }
         let latest_ms = if self.plan.quiet_ms > 0 { 2_500 } else { span_ms / 4 };
         let early_ms = 2_000 + self.whim.below(latest_ms);
@@ -98,7 +114,7 @@ impl World {
     }
 
     /// The first device of each: the one that invites and accepts.
-    fn first_devices(&self, people: &[usize]) -> Vec<usize> {
+    pub(super) fn first_devices(&self, people: &[usize]) -> Vec<usize> {
         let first = |person| (0..self.devices.len()).find(|one| self.devices[*one].owner == person);
         people.iter().filter_map(|person| first(*person)).collect()
     }
@@ -119,6 +135,13 @@ impl World {
             Step::Act { device } => self.act(device),
             Step::Invite { from, to } => self.invite(from, to),
             Step::Accept { device, link } => self.command(device, Request::Accept { link }),
+            Step::Link { further, approve } => self.link(further, approve),
+            Step::Install { further, link } => self.begin_further(further, &link),
+            Step::Approve { device, waiting } => {
+                self.command(device, Request::DeviceApprove { device: waiting, approve: true });
+            }
+            Step::Revoke { further } => self.revoke(further),
+            Step::Found { person } => self.found(person),
             Step::AddRelay { device, relay } => {
                 let addr = self.relay_address(relay);
                 let check = !self.calm && self.whim.one_in(4);
@@ -126,6 +149,7 @@ impl World {
             }
             Step::Fault => self.fault(),
             Step::Lie => self.lie(),
+            Step::Cut { link } => self.cut(link),
             Step::Mend { ways } => self.mend(&ways),
         }
     }
@@ -141,6 +165,9 @@ impl World {
     // ---- people -----------------------------------------------------------------------------
 
     fn act(&mut self, device: usize) {
+        if device >= self.devices.len() {
+            return;
+        }
         let chats: Vec<Chat> = self.asked(device, &Request::Chats {});
         if self.plan.relays > 0 && self.whim.one_in(16) {
             let relay = self.whim.below(self.plan.relays as u64) as usize;
@@ -153,10 +180,13 @@ impl World {
             return self.command(device, request);
         }
         let Some(chat) = self.whim.pick(&chats).cloned() else { return };
+        if chat.kind == ChatKind::Group && self.whim.one_in(4) {
+            return self.change_group(device, &chat);
+        }
         match self.whim.below(20) {
             0..=7 => self.write(device, &chat, 1),
             8 => {
-                let count = self.whim.between((2, 25));
+                let count = self.whim.between((2, 15));
                 self.write(device, &chat, count);
             }
             9 | 10 => {
@@ -255,6 +285,7 @@ impl World {
                 self.after(1_000, Happening::Step(Step::Invite { from, to }));
             }
         }
+        self.calm_links();
     }
 
     /// Whether a device has a chat with another.

@@ -11,6 +11,7 @@ use kith_node::core::io::{Input, PeerKey};
 
 use super::{
     chance::Chance,
+    script::Step,
     trace::brief,
     words,
     world::{Happening, World},
@@ -228,6 +229,11 @@ impl World {
         let later_ms = at_ms + self.luck.between((1, 30_000));
         let kind = self.luck.below(7);
         self.note("wire", &bytes, || format!("✗ tampers ({kind}) with {}", brief(&bytes)));
+        // What travels is authenticated in its order: a stream on which something came late or spoilt ends.
+        if (1..=3).contains(&kind) {
+            let wait_ms = self.luck.between((1, 30_000));
+            self.after(wait_ms, Happening::Step(Step::Cut { link }));
+        }
         match kind {
             0 => {
                 self.at(at_ms, Happening::Frame { link, end, bytes: bytes.clone() });

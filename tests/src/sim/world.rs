@@ -103,7 +103,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
-        let plan = Plan::draw(&mut chance::stream(seed, 0));
+        let plan = Plan::draw(seed, &mut chance::stream(seed, 0));
         let mut world = Self {
             seed,
             now_ms: STARTED_MS,
@@ -130,8 +130,8 @@ impl World {
         for relay in 0..world.plan.relays {
             world.add_relay(relay);
         }
-        for device in 0..world.plan.owners.len() {
-            world.add_device(device);
+        for person in 0..world.plan.people {
+            world.add_person(person);
         }
         world.write_script();
         world
@@ -168,6 +168,7 @@ impl World {
                     self.counts.settled_ms = calm_ms;
                     break;
                 };
+                self.note("waits", why.as_bytes(), || why.clone());
                 look_at_ms = at_ms + 1_000 + calm_ms / 8;
                 if calm_ms > SETTLE_MS_MAX {
                     self.break_with(format!("it does not settle: {why}"));

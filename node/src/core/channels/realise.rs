@@ -50,8 +50,7 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
         return Ok(None);
     }
     let devices: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
-    let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device)
-        || brings(ctx, &wanted, &devices)?;
+    let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device);
     let hopeless = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
     let fresh_until = tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS);
     // A clock that was set back would else keep a leaf for ever.
@@ -59,10 +58,17 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
     let stand_in_ms = if us { None } else { stand_in(ctx, channel, &wanted, &leaves, &devices)? };
     if us || stand_in_ms.is_some_and(|at_ms| at_ms <= ctx.now_ms) {
         channel.undone_since_ms = None;
-        let again_ms = commit(ctx, channel, &wanted, &leaves, us && (due || hopeless))?;
+        let due = us && (due || hopeless);
+        let again_ms = commit(ctx, channel, &wanted, &leaves, due, Answers::Requests)?;
         let fresh_until =
             channel.tip().map_or(u64::MAX, |tip| tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS));
         return Ok(again_ms.into_iter().chain([fresh_until]).min());
+    }
+    if brings(ctx, &wanted, &devices)? {
+        commit(ctx, channel, &wanted, &leaves, false, Answers::Nothing)?;
+        if let Some(new) = channel.tip().filter(|new| new.node != tip.node) {
+            return Ok(Some(new.leaf_ms.saturating_add(limits::LEAF_LIFE_MS)));
+        }
     }
     let why = match (devices.contains(&ctx.me.device), hopeless, due) {
         (false, _, _) => Some(Why::Join),
@@ -88,7 +94,7 @@ fn stand_in(
     leaves: &[Member],
     devices: &BTreeSet<DeviceId>,
 ) -> Result<Option<u64>, CoreError> {
-    let plan = plan(ctx, channel, wanted, leaves)?;
+    let plan = plan(ctx, channel, wanted, leaves, Answers::Requests)?;
     if !devices.contains(&ctx.me.device) || plan.is_empty() {
         channel.undone_since_ms = None;
         return Ok(None);
@@ -105,6 +111,15 @@ fn stand_in(
     let wait_ms =
         policy::patience_ms(&ctx.me.device, &wanted.users, &wanted.live, devices, &connected);
     Ok(Some(since_ms.saturating_add(wait_ms)))
+}
+
+/// Whether a commit answers what was asked for. Whoever brings a device of its own does not: what that one asked
+/// for is answered by whoever commits. Answered by both it was taken in twice, on two nodes that exclude each
+/// other, with the same keys; of these only the first served, and when its node lost, it asked once more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Requests,
+    Nothing,
 }
 
 /// What a commit would do.
@@ -130,6 +145,7 @@ fn plan(
     channel: &ChannelRow,
     wanted: &Wanted,
     leaves: &[Member],
+    answers: Answers,
 ) -> Result<Plan, CoreError> {
     let belongs = |leaf: &Member| wanted.live.get(&leaf.device) == Some(&leaf.user);
     let gone = leaves.iter().filter(|leaf| !belongs(leaf)).map(|leaf| leaf.device).collect();
@@ -137,7 +153,7 @@ fn plan(
     let mut requests = request::open(ctx, channel.number)?;
     requests.retain(|request| wanted.live.contains_key(&request.device));
     let ready = |request: &RequestRow| request.answered_ms + limits::REQUEST_PAUSE_MS;
-    let (requests, early): (Vec<_>, Vec<_>) =
+    let (mut requests, early): (Vec<_>, Vec<_>) =
         requests.into_iter().partition(|request| ready(request) <= ctx.now_ms);
     let again_ms = early.iter().map(ready).min();
     // A device is brought in by whoever also introduces it: another one of its user, or the owner.
@@ -155,6 +171,9 @@ fn plan(
         let member = ctx.mls().inspect_key_package(key_package);
         member.is_ok_and(|member| member.device == *device && belongs(&member))
     });
+    if answers == Answers::Nothing {
+        requests.clear();
+    }
     Ok(Plan { gone, requests, others, again_ms })
 }
 
@@ -182,10 +201,15 @@ fn commit(
     wanted: &Wanted,
     leaves: &[Member],
     due: bool,
+    answers: Answers,
 ) -> Result<Option<u64>, CoreError> {
     let has_leaf = |device: &DeviceId| leaves.iter().any(|leaf| leaf.device == *device);
-    let plan = plan(ctx, channel, wanted, leaves)?;
-    let empty = plan.is_empty();
+    let plan = plan(ctx, channel, wanted, leaves, answers)?;
+    // That somebody belongs no more is for whoever commits to see to; here it is done along the way.
+    let empty = match answers {
+        Answers::Requests => plan.is_empty(),
+        Answers::Nothing => plan.others.is_empty(),
+    };
     let Plan { gone, mut requests, mut others, again_ms } = plan;
     if empty && !due {
         return Ok(again_ms);
@@ -304,6 +328,6 @@ pub(super) fn commit_anyway(
             frozen: false,
         })
     })?;
-    commit(ctx, &mut channel, &wanted, &leaves, true)?;
+    commit(ctx, &mut channel, &wanted, &leaves, true, Answers::Requests)?;
     super::put(ctx, &channel)
 }

@@ -67,12 +67,12 @@ impl Stage {
     }
 
     /// The control of this name.
-    pub(crate) fn get(&self, name: &str) -> Node<'_> {
+    pub(crate) fn get<'a>(&'a self, name: &'a str) -> Node<'a> {
         self.harness.get_by_label(name)
     }
 
     /// The one control whose name has this in it.
-    pub(crate) fn find(&self, part: &str) -> Node<'_> {
+    pub(crate) fn find<'a>(&'a self, part: &'a str) -> Node<'a> {
         self.harness.get_by_label_contains(part)
     }
 
@@ -119,10 +119,9 @@ pub(crate) fn two_chats() -> World {
     let mut of_ben = vec![message("b", "ben", 1, "See you on Monday."), sent("b", 2, "See you.")];
     of_ben[1].state = State::Delivered;
     ana.count = 3;
-    World {
-        chats: vec![ana, ben],
-        contacts: vec![contact("Ana", Some("a")), contact("Ben", Some("b"))],
-        messages: [("a".to_owned(), of_ana), ("b".to_owned(), of_ben)].into(),
-        ..World::default()
-    }
+    let mut world = World::default();
+    world.chats = vec![ana, ben];
+    world.contacts = vec![contact("Ana", Some("a")), contact("Ben", Some("b"))];
+    world.messages = [("a".to_owned(), of_ana), ("b".to_owned(), of_ben)].into();
+    world
 }

@@ -76,7 +76,7 @@ fn a_conversation_by_day() {
 #[test]
 fn a_conversation_by_night_with_message_info() {
     let mut stage = stage(busy(), Theme::Dark, [1240.0, 720.0]);
-    stage.find("You, 12:01: Yes.").focus();
+    stage.find("You, 12:02: Yes").focus();
     stage.settle();
     stage.press("More");
     stage.press("Message info");

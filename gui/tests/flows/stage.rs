@@ -1,6 +1,6 @@
 //! The app, a fake device and a pair of hands.
 
-use egui::{Key, Vec2};
+use egui::{Key, Vec2, accesskit::Role};
 use egui_kittest::{
     Harness, Node,
     kittest::{NodeT as _, Queryable as _},
@@ -68,12 +68,17 @@ impl Stage {
 
     /// The control of this name.
     pub(crate) fn get<'a>(&'a self, name: &'a str) -> Node<'a> {
-        self.harness.get_by_label(name)
+        // A field's name stands above it too, as words.
+        let mut all = self.harness.query_all_by_label(name);
+        let found = all.find(|node| node.accesskit_node().role() != Role::Label);
+        found.unwrap_or_else(|| self.harness.get_by_label(name))
     }
 
-    /// The one control whose name has this in it.
+    /// The first control whose name has this in it.
     pub(crate) fn find<'a>(&'a self, part: &'a str) -> Node<'a> {
-        self.harness.get_by_label_contains(part)
+        // A bubble comes before the words in it.
+        let first = self.harness.query_all_by_label_contains(part).next();
+        first.unwrap_or_else(|| self.harness.get_by_label_contains(part))
     }
 
     /// Whether there is something whose name has this in it.

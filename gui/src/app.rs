@@ -16,13 +16,11 @@ use crate::{
         timeline::{PAGE, Show},
     },
     screens::{
-        Action, Details, Route, Scene, View, banners, chat_list, conversation, details, devices, meet,
-        menus, new_group, onboarding, person, relays, settings,
+        Action, Details, Route, Scene, View, banners, chat_list, conversation, details, devices,
+        meet, menus, new_group, onboarding, person, relays, settings,
     },
     style,
-    theme::measure::{
-        DETAILS_WIDTH, LIST_WIDTH, LIST_WIDTH_MAX, LIST_WIDTH_MIN, ONE_COLUMN_BELOW,
-    },
+    theme::measure::{DETAILS_WIDTH, LIST_WIDTH, LIST_WIDTH_MAX, LIST_WIDTH_MIN, ONE_COLUMN_BELOW},
 };
 
 /// What is kept is written at most this often.
@@ -305,8 +303,7 @@ impl App {
         let request =
             Request::Log { chat: open.chat.clone(), limit: PAGE, before: Some(first.id.clone()) };
         open.older_asked = true;
-        let tag =
-            Tag::Page { chat: open.chat.clone(), opening: open.opening, place: Place::Older };
+        let tag = Tag::Page { chat: open.chat.clone(), opening: open.opening, place: Place::Older };
         self.call(tag, request);
     }
 
@@ -316,8 +313,7 @@ impl App {
         let request =
             Request::LogFrom { chat: open.chat.clone(), limit: PAGE, from: Some(last.id.clone()) };
         open.newer_asked = true;
-        let tag =
-            Tag::Page { chat: open.chat.clone(), opening: open.opening, place: Place::Newer };
+        let tag = Tag::Page { chat: open.chat.clone(), opening: open.opening, place: Place::Newer };
         self.call(tag, request);
     }
 
@@ -531,4 +527,3 @@ impl eframe::App for App {
         self.frame(ui);
     }
 }
-

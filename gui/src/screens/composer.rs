@@ -193,7 +193,7 @@ fn input(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         .show(ui, |ui| {
             ui.horizontal(|ui| {
                 ui.spacing_mut().item_spacing.x = GRID;
-                let width = (ui.available_width() - 2.0 * (GRID * 8.0 + GRID)).max(80.0);
+                let width = (ui.available_width() - 2.0 * (GRID * 11.0 + GRID)).max(80.0);
                 ui.vertical(|ui| {
                     ui.set_width(width);
                     send |= text(ui, scene, chat, id, focused);

@@ -209,8 +209,9 @@ fn a_link_is_shown_in_full_before_it_opens() {
 fn a_device_that_can_not_be_opened_says_what_to_do() {
     let error = ApiError::new(ErrorCode::WrongKey, "the key is not the one of this profile")
         .hint("put the right file in its place");
-    let mut stage =
-        Stage::new(World { phase: Some(Phase::Failed(error)), ..two_chats() });
+    let mut world = two_chats();
+    world.phase = Some(Phase::Failed(error));
+    let mut stage = Stage::new(world);
     assert!(stage.has("kith can not start"));
     assert!(stage.has("Put the right file in its place."));
     stage.press("Try again");

@@ -3,6 +3,9 @@
 //! Pictures are drawn by a software adapter and compared with those that were looked at one by one;
 //! `UPDATE_SNAPSHOTS=1` draws them anew: look before committing.
 
+// A world has parts of its own: it is filled field by field.
+#![allow(clippy::field_reassign_with_default)]
+
 mod chats;
 mod groups;
 mod pictures;

@@ -1,6 +1,6 @@
 //! The app, a fake device and a pair of hands.
 
-use egui::{Key, Vec2};
+use egui::{Key, Vec2, accesskit::Role};
 use egui_kittest::{
     Harness, Node,
     kittest::{NodeT as _, Queryable as _},
@@ -67,13 +67,18 @@ impl Stage {
     }
 
     /// The control of this name.
-    pub(crate) fn get(&self, name: &str) -> Node<'_> {
-        self.harness.get_by_label(name)
+    pub(crate) fn get<'a>(&'a self, name: &'a str) -> Node<'a> {
+        // A field's name stands above it too, as words.
+        let mut all = self.harness.query_all_by_label(name);
+        let found = all.find(|node| node.accesskit_node().role() != Role::Label);
+        found.unwrap_or_else(|| self.harness.get_by_label(name))
     }
 
-    /// The one control whose name has this in it.
-    pub(crate) fn find(&self, part: &str) -> Node<'_> {
-        self.harness.get_by_label_contains(part)
+    /// The first control whose name has this in it.
+    pub(crate) fn find<'a>(&'a self, part: &'a str) -> Node<'a> {
+        // A bubble comes before the words in it.
+        let first = self.harness.query_all_by_label_contains(part).next();
+        first.unwrap_or_else(|| self.harness.get_by_label_contains(part))
     }
 
     /// Whether there is something whose name has this in it.
@@ -119,10 +124,9 @@ pub(crate) fn two_chats() -> World {
     let mut of_ben = vec![message("b", "ben", 1, "See you on Monday."), sent("b", 2, "See you.")];
     of_ben[1].state = State::Delivered;
     ana.count = 3;
-    World {
-        chats: vec![ana, ben],
-        contacts: vec![contact("Ana", Some("a")), contact("Ben", Some("b"))],
-        messages: [("a".to_owned(), of_ana), ("b".to_owned(), of_ben)].into(),
-        ..World::default()
-    }
+    let mut world = World::default();
+    world.chats = vec![ana, ben];
+    world.contacts = vec![contact("Ana", Some("a")), contact("Ben", Some("b"))];
+    world.messages = [("a".to_owned(), of_ana), ("b".to_owned(), of_ben)].into();
+    world
 }

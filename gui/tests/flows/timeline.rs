@@ -13,12 +13,11 @@ use crate::stage::Stage;
 
 fn long(count: u64, unread: u64) -> World {
     let (chat, messages) = long_chat("a", "Ana", count, unread);
-    World {
-        chats: vec![chat],
-        messages: [("a".to_owned(), messages)].into(),
-        contacts: vec![contact("Ana", Some("a"))],
-        ..World::default()
-    }
+    let mut world = World::default();
+    world.chats = vec![chat];
+    world.messages = [("a".to_owned(), messages)].into();
+    world.contacts = vec![contact("Ana", Some("a"))];
+    world
 }
 
 fn open(count: u64, unread: u64) -> Stage {

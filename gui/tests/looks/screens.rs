@@ -55,9 +55,10 @@ fn press(screen: &mut Screen, name: &str) {
 }
 
 fn write(screen: &mut Screen, field: &str, text: &str) {
-    screen.get_by_label(field).focus();
+    // Its name stands above it, too.
+    screen.query_all_by_label(field).last().expect("a field").focus();
     screen.run_steps(2);
-    screen.get_by_label(field).type_text(text);
+    screen.query_all_by_label(field).last().expect("a field").type_text(text);
     screen.run_steps(3);
 }
 
@@ -204,7 +205,7 @@ fn devices_are_renamed_and_revoked_only_when_that_is_meant() {
     let mut results = SnapshotResults::new();
     let (mut screen, fake) = at(Route::Devices, devices(), Theme::Light);
     press(&mut screen, "Rename laptop");
-    screen.get_by_label("Name of the device").focus();
+    screen.query_all_by_label("Name of the device").last().expect("a field").focus();
     screen.run_steps(2);
     screen.key_press_modifiers(egui::Modifiers::COMMAND, Key::A);
     write(&mut screen, "Name of the device", "travel");
@@ -241,7 +242,7 @@ fn relays_say_how_they_stand_and_are_added_and_removed() {
     write(&mut screen, "Address", "relay.example");
     assert!(has(&screen, "An address looks like"));
     screen.snapshot("relays");
-    screen.get_by_label("Address").focus();
+    screen.query_all_by_label("Address").last().expect("a field").focus();
     screen.run_steps(2);
     screen.key_press_modifiers(egui::Modifiers::COMMAND, Key::A);
     write(&mut screen, "Address", "/dns4/other.example/tcp/1/p2p/12D3KooC");

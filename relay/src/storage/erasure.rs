@@ -161,7 +161,7 @@ impl ErasureFile {
         getrandom::fill(key.as_mut()).map_err(|e| StorageError::Failed(e.to_string()))?;
         let day = Day { number, key };
         let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let written = self.write(free, &*slot(&day)).and_then(|()| self.file.sync_data());
+        let written = self.write(free, &slot(&day)).and_then(|()| self.file.sync_data());
         written.map_err(failed)?;
         if free == self.slots.len() {
             self.slots.push(None);

@@ -474,6 +474,14 @@ mod tests {
         let before = fs::read(&erasure).unwrap();
         assert_eq!(attack(&before, &former).len(), 60, "the attack works");
 
+        // A sweep that comes to nothing leaves the keys: the items are still there.
+        store.sweep(DAY_MS, 0, 1000).unwrap();
+        store.rollback().unwrap();
+        assert_eq!(
+            attack(&fs::read(&erasure).unwrap(), &former).len(),
+            60,
+            "nothing was forgotten"
+        );
         assert!(!store.sweep(DAY_MS, 0, 1000).unwrap().more);
         store.commit().unwrap();
         let after = fs::read(&erasure).unwrap();

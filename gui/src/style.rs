@@ -3,8 +3,8 @@
 //! The law: no screen names a colour, a size or a font; all come from here, and from `theme` before.
 
 use egui::{
-    Color32, Context, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme, Ui,
-    Vec2, Visuals,
+    Color32, Context, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme,
+    Ui, Vec2, Visuals,
 };
 
 use crate::{

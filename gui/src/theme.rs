@@ -160,8 +160,10 @@ pub const AVATAR_TEXT: Color = Color::hex(0xFFFFFF);
 /// The avatar colour of a user or group, from its id: ids are hashes or keys, written in hex, and
 /// uniform, so that any two digits will do.
 pub fn avatar_color(id: &str) -> Color {
-    let last = id.get(id.len().saturating_sub(2)..).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    AVATAR_COLORS[usize::from(last.unwrap_or_else(|| id.bytes().fold(0, u8::wrapping_add))) % AVATAR_HUES]
+    let last =
+        id.get(id.len().saturating_sub(2)..).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    AVATAR_COLORS
+        [usize::from(last.unwrap_or_else(|| id.bytes().fold(0, u8::wrapping_add))) % AVATAR_HUES]
 }
 
 #[cfg(test)]
@@ -216,7 +218,8 @@ mod tests {
     #[test]
     fn letters_on_avatars_are_legible() {
         hold("both", "letters", AVATAR_TEXT, &AVATAR_COLORS, 4.8);
-        let used: std::collections::BTreeSet<u8> = (0..200).map(|id| avatar_color(&format!("{id:064x}")).red).collect();
+        let used: std::collections::BTreeSet<u8> =
+            (0..200).map(|id| avatar_color(&format!("{id:064x}")).red).collect();
         assert_eq!(used.len(), AVATAR_HUES, "every hue is used");
     }
 

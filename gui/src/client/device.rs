@@ -51,10 +51,8 @@ impl Device {
     pub fn start(profile: Profile, key: KeySource, wake: Wake) -> std::io::Result<Self> {
         let (commands, receiver) = unbounded_channel();
         let (sender, updates) = mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let out = Out { sender, wake };
         let thread = std::thread::Builder::new().name("device".into()).spawn(move || {
             let work = Work { profile, key, out, commands: receiver, words_kept: false };

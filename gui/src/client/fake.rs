@@ -196,7 +196,9 @@ impl World {
                 let all = self.messages.get(&chat).map(Vec::as_slice).unwrap_or_default();
                 let start = match from {
                     Some(id) => all.iter().position(|m| m.id == id).ok_or_else(unknown)?,
-                    None => all.iter().position(|m| m.state == State::Received).unwrap_or(all.len()),
+                    None => {
+                        all.iter().position(|m| m.state == State::Received).unwrap_or(all.len())
+                    }
                 };
                 of(&all[start..all.len().min(start + limit as usize)])
             }
@@ -210,32 +212,26 @@ impl World {
                 let chat = answered.ok_or_else(unknown)?.chat.clone();
                 self.write(&chat, text, Some(message))
             }
-            Request::Edit { message, text } => of(&written(&self.change(
-                &message,
-                MessageChange::Edited,
-                |message| {
+            Request::Edit { message, text } => {
+                of(&written(&self.change(&message, MessageChange::Edited, |message| {
                     message.text = Some(text);
                     message.edited = true;
-                },
-            )?)),
-            Request::Delete { message, .. } => of(&written(&self.change(
-                &message,
-                MessageChange::Deleted,
-                |message| {
+                })?))
+            }
+            Request::Delete { message, .. } => {
+                of(&written(&self.change(&message, MessageChange::Deleted, |message| {
                     message.text = None;
                     message.deleted = true;
-                },
-            )?)),
-            Request::React { message, emoji, remove } => of(&written(&self.change(
-                &message,
-                MessageChange::Reacted,
-                |message| {
+                })?))
+            }
+            Request::React { message, emoji, remove } => {
+                of(&written(&self.change(&message, MessageChange::Reacted, |message| {
                     message.reactions.retain(|known| known.emoji != emoji);
                     if !remove {
                         message.reactions.push(reaction(&emoji, &[ME]));
                     }
-                },
-            )?)),
+                })?))
+            }
             Request::MarkRead { chat, upto } => of(&self.mark_read(&chat, upto.as_deref())?),
             Request::Info { message } => of(&self.info(&message)?),
             Request::Verify { contact, mark } => {
@@ -273,8 +269,9 @@ impl World {
                 let added = self.members(&contacts);
                 of(&self.change_chat(&group, |chat| chat.members.extend(added))?)
             }
-            Request::GroupRemove { group, contact } => of(&self
-                .change_chat(&group, |chat| chat.members.retain(|m| m.user != contact))?),
+            Request::GroupRemove { group, contact } => {
+                of(&self.change_chat(&group, |chat| chat.members.retain(|m| m.user != contact))?)
+            }
             Request::GroupLeave { group } => {
                 of(&self.change_chat(&group, |chat| chat.members.retain(|m| m.user != ME))?)
             }
@@ -303,11 +300,11 @@ impl World {
             Request::DeviceRename { device, name } => {
                 of(&self.change_device(&device, |known| known.name = name)?)
             }
-            Request::DeviceRevoke { device } => of(&self
-                .change_device(&device, |known| known.state = OwnDeviceState::Revoked)?),
+            Request::DeviceRevoke { device } => {
+                of(&self.change_device(&device, |known| known.state = OwnDeviceState::Revoked)?)
+            }
             Request::DeviceApprove { device, approve } => {
-                let state =
-                    if approve { OwnDeviceState::Linked } else { OwnDeviceState::Revoked };
+                let state = if approve { OwnDeviceState::Linked } else { OwnDeviceState::Revoked };
                 of(&self.change_device(&device, |known| known.state = state)?)
             }
             Request::Events { .. } => return Err(ApiError::internal("not asked by the app")),
@@ -322,11 +319,7 @@ impl World {
         users.iter().map(|user| Member { user: user.clone(), name: name(user) }).collect()
     }
 
-    fn change_chat(
-        &mut self,
-        id: &str,
-        change: impl FnOnce(&mut Chat),
-    ) -> Result<Chat, ApiError> {
+    fn change_chat(&mut self, id: &str, change: impl FnOnce(&mut Chat)) -> Result<Chat, ApiError> {
         let chat = self.chats.iter_mut().find(|chat| chat.id == id).ok_or_else(unknown)?;
         change(chat);
         let chat = chat.clone();
@@ -490,7 +483,9 @@ pub fn chat(id: &str, name: &str) -> Chat {
 pub fn group(id: &str, name: &str, others: &[&str]) -> Chat {
     let mut members = vec![Member { user: ME.into(), name: "Me".into() }];
     members.extend(
-        others.iter().map(|other| Member { user: user(&other.to_lowercase()), name: (*other).into() }),
+        others
+            .iter()
+            .map(|other| Member { user: user(&other.to_lowercase()), name: (*other).into() }),
     );
     Chat { kind: ChatKind::Group, members, ..chat(id, name) }
 }
@@ -541,14 +536,18 @@ pub fn event(kind: EventKind) -> Update {
 /// A chat of two with so many messages, the last `unread` of them not read.
 pub fn long_chat(id: &str, name: &str, count: u64, unread: u64) -> (Chat, Vec<Message>) {
     let who = name.to_lowercase();
-    let texts = ["Are you there?", "Yes, on the train.", "The one that passes the lake, I think.",
+    let texts = [
+        "Are you there?",
+        "Yes, on the train.",
+        "The one that passes the lake, I think.",
         "Tell me when you arrive, I will come to the station and bring the umbrella you left here.",
-        "Good.", "It rains again."];
+        "Good.",
+        "It rains again.",
+    ];
     let messages = (0..count).map(|n| {
         let text = texts[(n % texts.len() as u64) as usize];
         let own = n / 3 % 2 == 1 && n < count - unread;
-        let mut message =
-            if own { sent(id, n, text) } else { message(id, &who, n, text) };
+        let mut message = if own { sent(id, n, text) } else { message(id, &who, n, text) };
         if own {
             message.state = State::Read;
         } else if n >= count - unread {
@@ -558,4 +557,3 @@ pub fn long_chat(id: &str, name: &str, count: u64, unread: u64) -> (Chat, Vec<Me
     });
     (Chat { count, unread, ..chat(id, name) }, messages.collect())
 }
-

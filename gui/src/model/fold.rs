@@ -122,7 +122,9 @@ impl Model {
                     self.sort();
                 }
             }
-            Tag::Page { chat: _, opening, place } => return self.page(opening, place, read(value)?),
+            Tag::Page { chat: _, opening, place } => {
+                return self.page(opening, place, read(value)?);
+            }
             Tag::Quoted(id) => {
                 self.quoted.insert(id, Some(read(value)?));
             }
@@ -306,7 +308,8 @@ mod tests {
     #[test]
     fn events_move_chats_states_and_rows() {
         let mut model = Model::default();
-        model.take(Tag::Chats, serde_json::to_value([chat("a", "Ana"), chat("b", "Ben")]).unwrap())
+        model
+            .take(Tag::Chats, serde_json::to_value([chat("a", "Ana"), chat("b", "Ben")]).unwrap())
             .unwrap();
         let of_ben = message("b", "ben", 9, "later");
         let arrived = model.fold(event(EventKind::Message {
@@ -330,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_page_of_an_earlier_opening_is_not_taken() {
-        let mut model = Model { open: Some(super::super::Timeline::new("b".into(), 2)), ..Default::default() };
+        let mut model =
+            Model { open: Some(super::super::Timeline::new("b".into(), 2)), ..Default::default() };
         model.page(1, Place::Newest, vec![message("b", "ben", 9, "x")]).unwrap();
         assert!(model.open.as_ref().unwrap().rows().is_empty());
         let then = model.page(2, Place::Unread, Vec::new()).unwrap();

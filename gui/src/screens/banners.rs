@@ -100,7 +100,8 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
             });
         }
         State::Syncing(missing) => {
-            let words = format!("Fetching {missing} messages and other entries that are missing here.");
+            let words =
+                format!("Fetching {missing} messages and other entries that are missing here.");
             line(ui, icon::ARROWS_CLOCKWISE, &words, |_| {});
         }
         State::WordsKept => line(
@@ -121,10 +122,9 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
 pub fn line(ui: &mut Ui, icon: &str, words: &str, action: impl FnOnce(&mut Ui)) {
     let palette = style::palette(ui);
     let ink = style::color(palette.warn);
-    Frame::new()
-        .fill(style::color(palette.warn_bg))
-        .inner_margin(Margin::symmetric(12, 6))
-        .show(ui, |ui| {
+    Frame::new().fill(style::color(palette.warn_bg)).inner_margin(Margin::symmetric(12, 6)).show(
+        ui,
+        |ui| {
             ui.horizontal(|ui| {
                 ui.label(egui::RichText::new(icon).size(18.0).color(ink));
                 ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
@@ -134,7 +134,8 @@ pub fn line(ui: &mut Ui, icon: &str, words: &str, action: impl FnOnce(&mut Ui)) 
                     });
                 });
             });
-        });
+        },
+    );
 }
 
 /// The whole window while there is no device to speak of.

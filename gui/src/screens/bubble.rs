@@ -118,7 +118,11 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, around: Aroun
     let colors = Colors::message(palette, own);
     let colors = if faint { Colors { text: quiet, ..colors } } else { colors };
     let mut inside = ui.new_child(UiBuilder::new().max_rect(Rect::from_min_size(at, body.size)));
-    let caption = format!("{}, {}", if own { "You" } else { &message.author_name }, scene.clock.time(message.sent_at_ms));
+    let caption = format!(
+        "{}, {}",
+        if own { "You" } else { &message.author_name },
+        scene.clock.time(message.sent_at_ms)
+    );
     let place = Place(i64::try_from(message.placed_at_ms).unwrap_or(i64::MAX), message.seq);
     let mut drawn = Body::new(&words, inner, colors).setting(plain);
     if !faint {
@@ -151,7 +155,8 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, around: Aroun
 /// All of it in words.
 fn name(scene: &Scene<'_>, message: &Message, quote: Option<&(String, String)>) -> String {
     let who = if message.outgoing { "You" } else { &message.author_name };
-    let mut label = format!("{who}, {}: {}", scene.clock.time(message.sent_at_ms), words_of(message));
+    let mut label =
+        format!("{who}, {}: {}", scene.clock.time(message.sent_at_ms), words_of(message));
     if let Some((who, words)) = quote {
         label.push_str(&format!(". Answers {who}: {words}"));
     }
@@ -191,8 +196,10 @@ fn quote_area(
 ) {
     let palette = style::palette(ui);
     let accent = style::color(palette.accent);
-    let response = ui.interact(area, ui.id().with(("quote", id, area.top() as i32)), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(WidgetType::Link, true, "Go to the answered message"));
+    let response =
+        ui.interact(area, ui.id().with(("quote", id, area.top() as i32)), Sense::click());
+    response
+        .widget_info(|| WidgetInfo::labeled(WidgetType::Link, true, "Go to the answered message"));
     ui.painter().rect_filled(area, CornerRadius::same(6), accent.gamma_multiply(0.10));
     let bar = Rect::from_min_size(area.min, vec2(3.0, area.height()));
     ui.painter().rect_filled(bar, CornerRadius::same(2), accent);
@@ -248,7 +255,8 @@ fn reactions(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, bubble: Rect
         let beside = pos2(chip.left() + 27.0, chip.center().y - number.size().y / 2.0);
         row.painter().galley(beside, number, fill);
         draw::focus_ring(&row, &response);
-        let names: Vec<&str> = reaction.users.iter().map(|user| scene.model.name_of(user)).collect();
+        let names: Vec<&str> =
+            reaction.users.iter().map(|user| scene.model.name_of(user)).collect();
         let said = format!("{} from {}", reaction.emoji, names.join(", "));
         response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, &said));
         let response = response.on_hover_text(said);
@@ -264,7 +272,13 @@ fn react(message: &Message, emoji: &str, remove: bool) -> Action {
 }
 
 /// What can be done with a message, beside it while it is pointed at.
-fn offers(ui: &mut Ui, scene: &mut Scene<'_>, message: &Message, bubble: Rect, parts: &[&Response]) {
+fn offers(
+    ui: &mut Ui,
+    scene: &mut Scene<'_>,
+    message: &Message,
+    bubble: Rect,
+    parts: &[&Response],
+) {
     let id = parts[0].id;
     let ids = [id, id.with("reply"), id.with("react"), id.with("more")];
     let in_focus = ui.memory(|memory| ids.iter().any(|id| memory.has_focus(*id)));

@@ -92,9 +92,8 @@ fn head(ui: &mut Ui, scene: &mut Scene<'_>) {
 /// Ctrl + Up and Down, or Alt, go through the chats wherever the keyboard is.
 fn move_by_keyboard(ui: &Ui, scene: &mut Scene<'_>, shown: &[&Chat]) {
     let by = ui.input_mut(|input| {
-        let mut pressed = |key| {
-            input.consume_key(Modifiers::ALT, key) || input.consume_key(Modifiers::CTRL, key)
-        };
+        let mut pressed =
+            |key| input.consume_key(Modifiers::ALT, key) || input.consume_key(Modifiers::CTRL, key);
         i32::from(pressed(Key::ArrowDown)) - i32::from(pressed(Key::ArrowUp))
     });
     if by == 0 || shown.is_empty() {
@@ -132,7 +131,11 @@ pub fn name_of(chat: &Chat) -> &str {
 /// The last words of a chat, in one line.
 pub fn preview(model: &Model, chat: &Chat) -> String {
     let Some(newest) = model.newest.get(&chat.id) else {
-        return if chat.kind == ChatKind::Note { "Only your devices see this".into() } else { String::new() };
+        return if chat.kind == ChatKind::Note {
+            "Only your devices see this".into()
+        } else {
+            String::new()
+        };
     };
     let words = words_of(newest);
     if newest.outgoing {
@@ -150,7 +153,9 @@ pub fn words_of(message: &Message) -> String {
         return "Deleted".into();
     }
     match message.text.as_deref().map(text::markdown::flatten) {
-        Some(text) => text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect(),
+        Some(text) => {
+            text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect()
+        }
         None => "Not here yet".into(),
     }
 }
@@ -169,7 +174,8 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
     let newest = model.newest.get(&chat.id);
     let when = newest.map(|newest| scene.clock.short(newest.sent_at_ms)).unwrap_or_default();
     response.widget_info(|| {
-        let mut label = format!("{name}, {}{words}, {when}", if draft.is_some() { "Draft: " } else { "" });
+        let mut label =
+            format!("{name}, {}{words}, {when}", if draft.is_some() { "Draft: " } else { "" });
         if chat.unread > 0 {
             label.push_str(&format!(", {} unread", chat.unread));
         }
@@ -190,10 +196,19 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
     if selected {
         ui.painter().rect_filled(rect, CornerRadius::ZERO, style::color(palette.own));
     } else if response.hovered() {
-        ui.painter().rect_filled(rect, CornerRadius::ZERO, style::color(palette.line).gamma_multiply(0.5));
+        ui.painter().rect_filled(
+            rect,
+            CornerRadius::ZERO,
+            style::color(palette.line).gamma_multiply(0.5),
+        );
     }
     if response.has_focus() {
-        ui.painter().rect_stroke(rect.shrink(1.0), style::corners(), style::ring(ui), StrokeKind::Inside);
+        ui.painter().rect_stroke(
+            rect.shrink(1.0),
+            style::corners(),
+            style::ring(ui),
+            StrokeKind::Inside,
+        );
     }
     let quiet = if selected { style::color(palette.text_2_on_own()) } else { quiet };
     let picture = Rect::from_min_size(
@@ -207,7 +222,13 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
     let left = picture.right() + 10.0;
     let (first, second) = (rect.center().y - 10.0, rect.center().y + 11.0);
     let mut right = rect.right() - 12.0;
-    let time = ui.painter().text(pos2(right, first), Align2::RIGHT_CENTER, &when, style::secondary(), quiet);
+    let time = ui.painter().text(
+        pos2(right, first),
+        Align2::RIGHT_CENTER,
+        &when,
+        style::secondary(),
+        quiet,
+    );
     let bold = Setting::line(theme::text::BODY).strong();
     line(ui, name, &bold, ink, pos2(left, first), time.left() - 8.0);
     if chat.unread > 0 {
@@ -216,11 +237,18 @@ fn row(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
     let mut start = left;
     match (draft, newest) {
         (Some(_), _) => {
-            let word = ui.painter().text(pos2(left, second), Align2::LEFT_CENTER, "Draft: ",
-                style::secondary(), style::color(palette.danger));
+            let word = ui.painter().text(
+                pos2(left, second),
+                Align2::LEFT_CENTER,
+                "Draft: ",
+                style::secondary(),
+                style::color(palette.danger),
+            );
             start = word.right();
         }
-        (None, Some(newest)) if newest.outgoing && !newest.deleted && chat.kind != ChatKind::Note => {
+        (None, Some(newest))
+            if newest.outgoing && !newest.deleted && chat.kind != ChatKind::Note =>
+        {
             draw::ticks(ui.painter(), pos2(left + 8.0, second), newest.state, quiet, accent);
             start = left + 20.0;
         }

@@ -5,8 +5,8 @@
 //! sent, and comes back when it can not be.
 
 use egui::{
-    Frame, Key, KeyboardShortcut, Margin, Modifiers, Popup, PopupCloseBehavior, RichText, ScrollArea,
-    Stroke, TextEdit, Ui, WidgetInfo, WidgetType,
+    Frame, Key, KeyboardShortcut, Margin, Modifiers, Popup, PopupCloseBehavior, RichText,
+    ScrollArea, Stroke, TextEdit, Ui, WidgetInfo, WidgetType,
 };
 use egui_phosphor::regular as icon;
 use kith_node::api::types::{Chat, ChatKind, Message, Request};
@@ -101,7 +101,10 @@ pub fn show(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         && !chat.members.iter().any(|member| member.user == scene.model.me());
     Frame::new().inner_margin(Margin::symmetric(16, 10)).show(ui, |ui| {
         if gone {
-            draw::quiet(ui, "You are not in this group any more. What was written until then stays here.");
+            draw::quiet(
+                ui,
+                "You are not in this group any more. What was written until then stays here.",
+            );
             return;
         }
         just_sent(ui, scene);
@@ -219,7 +222,8 @@ fn input(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
         match scene.view.composer.editing.take() {
             Some((message, before)) => {
                 scene.view.composer.text = before;
-                let same = scene.model.message(&message).is_some_and(|m| m.text.as_ref() == Some(&text));
+                let same =
+                    scene.model.message(&message).is_some_and(|m| m.text.as_ref() == Some(&text));
                 if !same {
                     scene.want(Action::ask(Request::Edit { message, text }));
                 }

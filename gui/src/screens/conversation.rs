@@ -131,7 +131,10 @@ fn timeline(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat) {
     everything.widget_info(|| WidgetInfo::labeled(WidgetType::Panel, true, "Messages"));
     if open.loaded && open.rows().is_empty() {
         draw::centered(ui, 320.0, |ui| {
-            draw::quiet(ui, "No messages yet. What you write here is encrypted for this chat alone.");
+            draw::quiet(
+                ui,
+                "No messages yet. What you write here is encrypted for this chat alone.",
+            );
         });
         return;
     }
@@ -234,7 +237,8 @@ fn rows(
         let min = pos2(left, area.top() + top);
         let rect = Rect::from_min_size(min, vec2(wide, (bottom - top).max(1.0)));
         let mut row = ui.new_child(UiBuilder::new().id_salt(&message.id).max_rect(rect));
-        let height = one(&mut row, scene, chat, open, index.checked_sub(1).map(|i| &all[i]), message);
+        let height =
+            one(&mut row, scene, chat, open, index.checked_sub(1).map(|i| &all[i]), message);
         changed |= scene.view.scroll.drawn(&message.id, height);
     }
     changed
@@ -268,8 +272,7 @@ fn one(
                 && message.sent_at_ms.abs_diff(before.sent_at_ms) < GROUP_MS
         });
     y += if together { GAP_WITHIN_GROUP } else { GAP_BETWEEN_GROUPS };
-    let marked =
-        scene.view.scroll.marked.as_ref().is_some_and(|(marked, _)| *marked == message.id);
+    let marked = scene.view.scroll.marked.as_ref().is_some_and(|(marked, _)| *marked == message.id);
     let at = Rect::from_min_max(pos2(full.left(), full.top() + y), full.max + vec2(0.0, y + 1.0));
     let mut inner = ui.new_child(UiBuilder::new().max_rect(at));
     let around = Around { kind: chat.kind, first: !together, marked };
@@ -308,7 +311,12 @@ fn jump_button(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat, area: Rect) {
     response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, &name));
     let palette = style::palette(ui);
     let fill = style::color(if response.hovered() { palette.line } else { palette.surface });
-    ui.painter().circle(rect.center(), 19.0, fill, Stroke::new(HAIRLINE, style::color(palette.line)));
+    ui.painter().circle(
+        rect.center(),
+        19.0,
+        fill,
+        Stroke::new(HAIRLINE, style::color(palette.line)),
+    );
     let font = egui::FontId::proportional(18.0);
     let ink = style::color(palette.text);
     ui.painter().text(rect.center(), Align2::CENTER_CENTER, icon::ARROW_DOWN, font, ink);
@@ -371,4 +379,3 @@ fn say_what_is_seen(
         scene.want(Action::Place(place));
     }
 }
-

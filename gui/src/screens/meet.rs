@@ -23,11 +23,7 @@ pub struct MeetView {
 /// Draws the page.
 pub fn show(ui: &mut Ui, scene: &mut Scene<'_>) {
     page::show(ui, scene, "Add a contact", |ui, scene| {
-        page::section(
-            ui,
-            "You were given an invite",
-            "Paste the link, from kith: to its end.",
-        );
+        page::section(ui, "You were given an invite", "Paste the link, from kith: to its end.");
         accept(ui, scene);
         page::section(
             ui,
@@ -82,9 +78,7 @@ fn invite(ui: &mut Ui, scene: &mut Scene<'_>) {
     widgets::qr_code(ui, &invite.link, "Invite as a QR code", 220.0);
     draw::card(ui, |ui| {
         ui.add(
-            egui::Label::new(egui::RichText::new(&invite.link).monospace())
-                .wrap()
-                .selectable(true),
+            egui::Label::new(egui::RichText::new(&invite.link).monospace()).wrap().selectable(true),
         );
         draw::quiet(ui, format!("Until {}.", scene.clock.full(invite.expires_at_ms)));
     });
@@ -98,10 +92,7 @@ fn invite(ui: &mut Ui, scene: &mut Scene<'_>) {
         }
     });
     if scene.model.relays.is_empty() {
-        draw::quiet(
-            ui,
-            "Without a relay both of you have to be online at the same time to meet.",
-        );
+        draw::quiet(ui, "Without a relay both of you have to be online at the same time to meet.");
         if draw::button(ui, "Add a relay").clicked() {
             scene.want(Action::Go(Route::Relays));
         }

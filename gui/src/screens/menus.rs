@@ -58,7 +58,12 @@ pub fn confirm(ui: &mut Ui, scene: &mut Scene<'_>) {
             Confirm::Remove { group, user } => {
                 let name = scene.model.name_of(&user).to_owned();
                 draw::strong(ui, format!("Remove {name} from this group?"));
-                draw::quiet(ui, format!("{name} keeps what was written until now, and sees nothing that comes."));
+                draw::quiet(
+                    ui,
+                    format!(
+                        "{name} keeps what was written until now, and sees nothing that comes."
+                    ),
+                );
                 done = buttons(ui, &format!("Remove {name}"), |danger| {
                     if danger {
                         let request = Request::GroupRemove { group, contact: user };
@@ -79,7 +84,10 @@ fn delete(ui: &mut Ui, scene: &mut Scene<'_>, message: String) -> bool {
     let own = scene.model.message(&message).is_some_and(|message| message.outgoing);
     draw::strong(ui, "Delete this message?");
     if own {
-        draw::quiet(ui, "For everyone: it goes from each device that hears of it. Whoever saw it has seen it.");
+        draw::quiet(
+            ui,
+            "For everyone: it goes from each device that hears of it. Whoever saw it has seen it.",
+        );
     } else {
         draw::quiet(ui, "It goes from your devices. The others keep it.");
     }

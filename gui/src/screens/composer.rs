@@ -7,6 +7,8 @@
 use egui::{
     Frame, Key, KeyboardShortcut, Margin, Modifiers, Popup, PopupCloseBehavior, RichText,
     ScrollArea, Stroke, TextEdit, Ui, WidgetInfo, WidgetType,
+    text::{CCursor, CCursorRange},
+    text_edit::TextEditState,
 };
 use egui_phosphor::regular as icon;
 use kith_node::api::types::{Chat, ChatKind, Message, Request};
@@ -264,20 +266,22 @@ fn text(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat, id: egui::Id, focused: 
     let mut send = false;
     if focused {
         let empty = scene.view.composer.text.is_empty();
-        let (enter, up, escape) = ui.input_mut(|input| {
+        let (enter, up) = ui.input_mut(|input| {
             (
-                // A composed character (of an input method) is taken with Enter as well.
-                input.consume_key(Modifiers::NONE, Key::Enter),
+                // A composed character (of an input method) is taken with Enter as well. Asked for
+                // without modifiers, a key with Shift is consumed, too: that begins a line.
+                !input.modifiers.shift && input.consume_key(Modifiers::NONE, Key::Enter),
                 empty && input.consume_key(Modifiers::NONE, Key::ArrowUp),
-                input.key_pressed(Key::Escape),
             )
         });
         send = enter;
         if up && let Some(last) = last_own(scene) {
             scene.view.composer.edit(&last);
-        }
-        if escape {
-            cancel(scene);
+            // What is changed most often is the end.
+            let end = CCursor::new(scene.view.composer.text.chars().count());
+            let mut state = TextEditState::load(ui.ctx(), id).unwrap_or_default();
+            state.cursor.set_char_range(Some(CCursorRange::one(end)));
+            state.store(ui.ctx(), id);
         }
     }
     let row = style::body().size * crate::theme::text::LINE_HEIGHT;
@@ -299,6 +303,10 @@ fn text(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat, id: egui::Id, focused: 
             info.current_text_value = Some(value.clone());
             info
         });
+        // With Escape the field has lost the keyboard before it is drawn.
+        if response.lost_focus() && ui.input(|input| input.key_pressed(Key::Escape)) {
+            cancel(scene);
+        }
         if std::mem::take(&mut scene.view.focus_composer) {
             response.request_focus();
         }

@@ -162,7 +162,9 @@ fn show_words(ui: &mut Ui, scene: &mut Scene<'_>, all: &[&str]) {
                 for column in 0..3 {
                     let number = column * rows + row;
                     if let Some(word) = all.get(number) {
-                        draw::say(ui, format!("{:>2}. {word}", number + 1));
+                        // In one piece: a grid would rather break the words of its columns.
+                        let words = format!("{:>2}. {word}", number + 1);
+                        ui.add(egui::Label::new(words).extend());
                     }
                 }
                 ui.end_row();

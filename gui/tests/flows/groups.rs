@@ -68,7 +68,9 @@ fn a_safety_number_is_compared() {
     stage.settle();
     stage.press("Details");
     stage.press("Contact and safety number");
-    assert!(stage.has("31415   31415"));
-    stage.press("We see the same");
-    assert!(stage.has("You marked it as the same."));
+    assert!(stage.has("31415"));
+    // Below the edge of a small window, for the pointer.
+    stage.get("They are the same").click_accesskit();
+    stage.settle();
+    assert!(stage.has("You compared this number with Ana."));
 }

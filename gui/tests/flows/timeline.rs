@@ -49,7 +49,7 @@ fn it_opens_at_the_first_unread_message_and_says_what_was_seen() {
 #[test]
 fn the_window_stays_bounded_however_far_one_scrolls() {
     let mut stage = open(100_000, 0);
-    for _ in 0..60 {
+    for _ in 0..150 {
         stage.harness.key_press(Key::PageUp);
         stage.harness.run_steps(2);
     }

@@ -141,7 +141,7 @@ impl Engine {
         place: Place,
         caption: &str,
     ) -> Option<std::ops::Range<usize>> {
-        let Some(Kept { laid, .. }) = self.kept.get(&key) else { return None };
+        let Kept { laid, .. } = self.kept.get(&key)?;
         if response.contains_pointer() {
             self.pointed_at = true;
             if let Some(at) = ui.ctx().pointer_interact_pos() {

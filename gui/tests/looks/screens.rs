@@ -139,6 +139,8 @@ fn another_device_is_linked_by_its_link() {
     assert!(screen.get_by_label("Link").accesskit_node().is_disabled());
     press(&mut screen, "Back");
     press(&mut screen, "I have another device");
+    assert!(!screen.state().view.onboarding.device.is_empty(), "the machine's own name");
+    screen.state_mut().view.onboarding.device = "laptop".into();
     write(&mut screen, "Link from your other device", "kith:link1abc");
     screen.snapshot("onboarding_link");
     press(&mut screen, "Link");

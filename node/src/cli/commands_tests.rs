@@ -116,7 +116,8 @@ impl Test {
 fn message(id: &str, outgoing: bool, state: &str) -> Value {
     json!({
         "id": id, "chat": "c1", "author": "a1", "author_name": "Ana", "device": "d1",
-        "outgoing": outgoing, "seq": 3, "sent_at_ms": 1_780_250_649_000u64, "kind": "text",
+        "outgoing": outgoing, "seq": 3, "sent_at_ms": 1_780_250_649_000u64,
+        "placed_at_ms": 1_780_250_649_000u64, "kind": "text",
         "text": "hi", "reply_to": null, "edited": false, "deleted": false, "reactions": [],
         "state": state,
     })

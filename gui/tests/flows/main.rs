@@ -4,10 +4,13 @@
 //! `UPDATE_SNAPSHOTS=1` draws them anew: look before committing.
 
 // A world has parts of its own: it is filled field by field.
-#![allow(clippy::field_reassign_with_default)]
-
+#[allow(clippy::field_reassign_with_default)]
 mod chats;
+#[allow(clippy::field_reassign_with_default)]
 mod groups;
+#[allow(clippy::field_reassign_with_default)]
 mod pictures;
+#[allow(clippy::field_reassign_with_default)]
 mod stage;
+#[allow(clippy::field_reassign_with_default)]
 mod timeline;

@@ -13,7 +13,7 @@ use crate::{
         Kept, Model, Timeline,
         fold::Then,
         kept::TEXT_SCALE,
-        timeline::{PAGE, Show},
+        timeline::{PAGE, ROWS_MAX, Show},
     },
     screens::{
         Action, Details, Route, Scene, View, banners, chat_list, conversation, details, devices,
@@ -23,6 +23,8 @@ use crate::{
     theme::measure::{DETAILS_WIDTH, LIST_WIDTH, LIST_WIDTH_MAX, LIST_WIDTH_MIN, ONE_COLUMN_BELOW},
 };
 
+/// How many quoted messages are held; more than there are rows.
+const QUOTED_MAX: usize = 2 * ROWS_MAX;
 /// What is kept is written at most this often.
 const KEEP_EVERY_S: f64 = 0.3;
 
@@ -105,11 +107,15 @@ impl App {
             Then::GiveBack(chat, text) => {
                 let composer = &mut self.view.composer;
                 composer.sent = None;
-                if composer.chat == chat && composer.text.is_empty() {
-                    composer.text = text;
-                    let draft = composer.draft();
-                    self.model.kept.draft(&chat, draft);
-                }
+                let draft = if composer.chat == chat {
+                    composer.give_back(&text);
+                    composer.draft()
+                } else {
+                    let mut draft = self.model.kept.drafts.get(&chat).cloned().unwrap_or_default();
+                    draft.put_before(&text);
+                    draft
+                };
+                self.model.kept.draft(&chat, draft);
                 self.keep = true;
             }
             Then::Sent(id) => {
@@ -360,6 +366,10 @@ impl App {
     /// Messages that are answered and not in the open part are asked for, once.
     fn load_quotes(&mut self) {
         let Some(open) = &self.model.open else { return };
+        if self.model.quoted.len() > QUOTED_MAX {
+            // Of rows that were left behind: those in sight are asked for again.
+            self.model.quoted.clear();
+        }
         let wanted: Vec<String> = open
             .rows()
             .iter()

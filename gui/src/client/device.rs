@@ -10,6 +10,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -28,6 +29,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Client, Command, Phase, Update, Words};
 
+/// After a daemon ended, until it is reached or replaced.
+const RECONNECT_AFTER: Duration = Duration::from_millis(250);
 /// The app's own state within the profile.
 const KEPT: &str = "desktop.json";
 
@@ -119,8 +122,10 @@ struct Work {
 enum Left {
     /// The app is closed.
     Closed,
-    /// The daemon ended, or the store is needed for something else.
+    /// The store was needed for something else.
     Again,
+    /// The daemon ended, or the node's events did.
+    Ended,
 }
 
 impl Work {
@@ -144,8 +149,11 @@ impl Work {
                     continue;
                 }
             };
-            if matches!(self.serve(reached).await, Left::Closed) {
-                return;
+            match self.serve(reached).await {
+                Left::Closed => return,
+                Left::Again => {}
+                // A back-off: whoever ends our stream at once is not asked again at once.
+                Left::Ended => tokio::time::sleep(RECONNECT_AFTER).await,
             }
         }
     }
@@ -188,7 +196,12 @@ impl Work {
                     self.keep(&text);
                     continue;
                 }
-                _ => continue,
+                // Whoever asked hears that it was not done: a text goes back to where it was written.
+                Command::Call { tag, .. } => {
+                    self.out.say(Update::Answer(tag, Err(out_of_reach())));
+                    continue;
+                }
+                Command::Words | Command::ForgetWords => continue,
             };
             match made {
                 Ok(()) => return Some(()),
@@ -217,7 +230,7 @@ impl Work {
                         self.out.say(Update::Event(event));
                         continue;
                     }
-                    Some(Err(_)) | None => break (Left::Again, None),
+                    Some(Err(_)) | None => break (Left::Ended, None),
                 },
             };
             match command {
@@ -291,6 +304,11 @@ impl Work {
             self.out.say(Update::Answer(super::Tag::Done, Err(error)));
         }
     }
+}
+
+fn out_of_reach() -> ApiError {
+    ApiError::new(ErrorCode::NotRunning, "this was not done: the device can not be reached")
+        .hint("try again once it answers")
 }
 
 fn held_elsewhere() -> ApiError {

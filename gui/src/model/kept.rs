@@ -42,6 +42,21 @@ pub struct Draft {
     pub reply_to: Option<String>,
 }
 
+impl Draft {
+    /// Puts a text before what was written since: neither is lost.
+    pub fn put_before(&mut self, text: &str) {
+        put_before(&mut self.text, text);
+    }
+}
+
+/// Puts a text before another, on lines of its own.
+pub fn put_before(later: &mut String, text: &str) {
+    if !later.is_empty() {
+        later.insert(0, '\n');
+    }
+    later.insert_str(0, text);
+}
+
 /// Which palette is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

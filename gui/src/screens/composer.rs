@@ -15,7 +15,7 @@ use kith_node::api::types::{Chat, ChatKind, Message, Request};
 
 use super::{Action, Scene, bubble, draw};
 use crate::{
-    model::kept::Draft,
+    model::kept::{Draft, put_before},
     style,
     theme::measure::{GRID, HAIRLINE},
     widgets::EmojiPicker,
@@ -76,6 +76,16 @@ impl Composer {
         if let Some((_, before)) = self.editing.take() {
             self.text = before;
         }
+    }
+
+    /// A text that could not be sent stands before what was written since. One that is changed
+    /// meanwhile is left as it is.
+    pub fn give_back(&mut self, text: &str) {
+        let written = match &mut self.editing {
+            Some((_, before)) => before,
+            None => &mut self.text,
+        };
+        put_before(written, text);
     }
 
     /// What is to be kept for this chat.
@@ -318,4 +328,27 @@ fn text(ui: &mut Ui, scene: &mut Scene<'_>, chat: &Chat, id: egui::Id, focused: 
 fn last_own(scene: &Scene<'_>) -> Option<Message> {
     let open = scene.model.open.as_ref().filter(|open| open.at_end)?;
     open.rows().iter().rev().find(|row| row.outgoing && row.text.is_some()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_sent_and_what_was_written_since_are_both_there() {
+        let mut composer = Composer::default();
+        composer.give_back("first");
+        assert_eq!(composer.text, "first");
+        composer.text = "second".into();
+        composer.give_back("first");
+        assert_eq!(composer.draft().text, "first\nsecond");
+        composer.edit(&crate::client::fake::sent("a", 1, "an old one"));
+        composer.give_back("zeroth");
+        assert_eq!(composer.text, "an old one", "the edit goes on");
+        composer.stop_editing();
+        assert_eq!(composer.text, "zeroth\nfirst\nsecond");
+        let mut elsewhere = Draft { text: "later".into(), reply_to: None };
+        elsewhere.put_before("sooner");
+        assert_eq!(elsewhere.text, "sooner\nlater");
+    }
 }

@@ -177,7 +177,7 @@ impl ErasureFile {
     }
 }
 
-pub(super) fn failed(error: io::Error) -> StorageError {
+fn failed(error: io::Error) -> StorageError {
     match error.kind() {
         io::ErrorKind::StorageFull => StorageError::DiskFull,
         _ => StorageError::Failed(format!("the erasure file: {error}")),

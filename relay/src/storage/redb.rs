@@ -21,7 +21,7 @@ use redb::{
 
 use super::{
     StorageError,
-    erasure::{self, ErasureFile, STORE_ID_BYTES},
+    erasure::{ErasureFile, STORE_ID_BYTES},
     layout::item_head,
     rows::{Rows, Table, Visit},
     tables::{Tables, TablesError},
@@ -284,10 +284,10 @@ impl Rows for RedbRows {
             self.reopen();
             failed(error)
         })?;
-        match self.expired_ms.take() {
-            Some(expired_ms) => self.forget(expired_ms),
-            None => Ok(()),
+        if let Some(expired_ms) = self.expired_ms.take() {
+            self.forget(expired_ms);
         }
+        Ok(())
     }
 
     fn rollback(&mut self) -> Result<(), StorageError> {
@@ -300,12 +300,15 @@ impl Rows for RedbRows {
         Ok(())
     }
 
-    fn forget(&mut self, expired_ms: u64) -> Result<(), StorageError> {
+    fn forget(&mut self, expired_ms: u64) {
         if self.txn.is_some() {
             self.expired_ms = Some(expired_ms);
-            return Ok(());
+            return;
         }
-        self.keys()?.forget(expired_ms).map_err(erasure::failed)
+        let Some(erasure) = &mut self.erasure else { return };
+        if let Err(error) = erasure.forget(expired_ms) {
+            tracing::warn!(%error, "keys of expired items are not overwritten yet; it is tried again");
+        }
     }
 }
 
@@ -365,7 +368,7 @@ mod tests {
     use super::*;
     use crate::{
         limits::DAY_MS,
-        storage::{NewItem, Storage, conformance},
+        storage::{NewItem, Storage, conformance, erasure},
     };
 
     const EPOCH: Epoch = Epoch([1; 16]);

@@ -502,7 +502,7 @@ impl<R: Rows> Storage for Tables<R> {
         let mut swept = Swept::default();
         self.sweep_items(now_ms, items_max, &mut swept)?;
         if !swept.more {
-            self.rows.forget(now_ms)?;
+            self.rows.forget(now_ms);
         }
         self.sweep_queues(now_ms, reader_seen_before_ms, &mut swept)?;
         Ok(swept)

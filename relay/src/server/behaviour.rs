@@ -8,6 +8,7 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
+use super::sources::Sources;
 use crate::limits::{
     CIRCUIT_BYTES_MAX, CIRCUIT_DURATION_MS_MAX, CIRCUITS_MAX, CIRCUITS_PEER_MAX, CONNECTIONS_MAX,
     CONNECTIONS_PEER_MAX, CONNECTIONS_PENDING_MAX, PING_INTERVAL_MS, PING_TIMEOUT_MS,
@@ -22,6 +23,8 @@ pub(super) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) streams: libp2p_stream::Behaviour,
+    /// Last: see there.
+    pub(super) sources: Sources,
 }
 
 impl Behaviour {
@@ -55,6 +58,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             streams: libp2p_stream::Behaviour::new(),
+            sources: Sources::default(),
         }
     }
 }

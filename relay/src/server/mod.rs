@@ -15,6 +15,7 @@
 mod behaviour;
 mod folder;
 mod session;
+mod sources;
 mod swarm;
 mod worker;
 

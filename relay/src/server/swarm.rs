@@ -1,11 +1,6 @@
 //! The swarm: listens, and hands each stream of our protocol to a session task.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
@@ -27,7 +22,6 @@ use super::{
     worker::Handle,
 };
 use crate::{
-    engine::Source,
     limits::{CONNECTION_IDLE_MS, LISTEN_SETTLE_MS, LISTEN_TIMEOUT_MS, SHUTDOWN_MS_MAX},
     protocol::PROTOCOL_NAME,
 };
@@ -38,9 +32,6 @@ pub(super) const DEFAULT_LISTEN: [&str; 4] =
 
 /// The port tried first by default, so that an operator can open it in a firewall beforehand.
 const PREFERRED_PORT: u16 = 4540;
-
-/// Where each connected peer comes from; in memory only.
-type Sources = Arc<Mutex<HashMap<PeerId, (Source, u32)>>>;
 
 /// Starts listening; the task ends when `stop` is cancelled.
 pub(super) async fn start(
@@ -53,8 +44,7 @@ pub(super) async fn start(
     let peer_id = *swarm.local_peer_id();
     let mut ports = folder.ports();
     let listeners = listen(&mut swarm, config, &ports)?;
-    let sources = Sources::default();
-    let listening = first_addresses(&mut swarm, &listeners, &sources).await?;
+    let listening = first_addresses(&mut swarm, &listeners).await?;
     for (id, configured) in &listeners {
         if let Some(actual) = listening.iter().find(|(listener, _)| listener == id) {
             ports.insert(configured.to_string(), with_port_of(configured, &actual.1));
@@ -74,8 +64,8 @@ pub(super) async fn start(
         .map(|address| address.clone().with_p2p(peer_id).unwrap_or(address))
         .collect();
     let tracker = TaskTracker::new();
-    accept_streams(&mut swarm, Arc::clone(&sources), worker, stop.clone(), tracker.clone())?;
-    let task = tokio::spawn(run(swarm, sources, stop, tracker));
+    accept_streams(&mut swarm, worker, stop.clone(), tracker.clone())?;
+    let task = tokio::spawn(run(swarm, stop, tracker));
     Ok((peer_id, addresses, task))
 }
 
@@ -133,12 +123,10 @@ fn listen(
     if listeners.is_empty() { Err(StartError::NoAddress { what: refused }) } else { Ok(listeners) }
 }
 
-/// Waits until every listener accepts and the addresses of all interfaces are known. Devices that
-/// wait for a relay to come back connect meanwhile: they count from the first.
+/// Waits until every listener accepts and the addresses of all interfaces are known.
 async fn first_addresses(
     swarm: &mut Swarm<Behaviour>,
     listeners: &[(ListenerId, Multiaddr)],
-    sources: &Sources,
 ) -> Result<Vec<(ListenerId, Multiaddr)>, StartError> {
     let mut found: Vec<(ListenerId, Multiaddr)> = Vec::new();
     let mut deadline = Instant::now() + Duration::from_millis(LISTEN_TIMEOUT_MS);
@@ -153,7 +141,7 @@ async fn first_addresses(
                 let address = address.map_or_else(Multiaddr::empty, |(_, address)| address.clone());
                 return Err(StartError::Listen { address, what: in_full(&error) });
             }
-            Ok(event) => note_connection(&event, sources),
+            Ok(_) => {}
             Err(_) if settling => return Ok(found),
             Err(_) => {
                 let silent = listeners.iter().find(|(id, _)| !found.iter().any(|(f, _)| f == id));
@@ -171,22 +159,18 @@ async fn first_addresses(
 
 fn accept_streams(
     swarm: &mut Swarm<Behaviour>,
-    sources: Sources,
     worker: Handle,
     stop: CancellationToken,
     tracker: TaskTracker,
 ) -> Result<(), StartError> {
+    let sources = swarm.behaviour().sources.clone();
     let mut control = swarm.behaviour().streams.new_control();
     let incoming = control.accept(StreamProtocol::new(PROTOCOL_NAME));
     let mut incoming = incoming.map_err(|error| StartError::System(error.to_string()))?;
     tokio::spawn(async move {
         while let Some((peer, stream)) = incoming.next().await {
-            let source = {
-                let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-                sources.get(&peer).map(|(source, _)| *source)
-            };
             // The connection went before its stream came up.
-            let Some(source) = source else { continue };
+            let Some(source) = sources.get(&peer) else { continue };
             let (worker, stop) = (worker.clone(), stop.clone());
             tracker.spawn(async move {
                 tokio::select! {
@@ -199,15 +183,10 @@ fn accept_streams(
     Ok(())
 }
 
-async fn run(
-    mut swarm: Swarm<Behaviour>,
-    sources: Sources,
-    stop: CancellationToken,
-    tracker: TaskTracker,
-) {
+async fn run(mut swarm: Swarm<Behaviour>, stop: CancellationToken, tracker: TaskTracker) {
     loop {
         tokio::select! {
-            event = swarm.select_next_some() => on_event(event, &mut swarm, &sources),
+            event = swarm.select_next_some() => on_event(event, &mut swarm),
             () = stop.cancelled() => break,
         }
     }
@@ -219,24 +198,7 @@ async fn run(
     }
 }
 
-/// Notes where a peer comes from, as long as it is connected.
-fn note_connection(event: &SwarmEvent<BehaviourEvent>, sources: &Sources) {
-    let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-    match event {
-        SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-            let source = source_of(endpoint.get_remote_address());
-            let entry = sources.entry(*peer_id).or_insert((source, 0));
-            *entry = (source, entry.1 + 1);
-        }
-        SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-            sources.remove(peer_id);
-        }
-        _ => {}
-    }
-}
-
-fn on_event(event: SwarmEvent<BehaviourEvent>, swarm: &mut Swarm<Behaviour>, sources: &Sources) {
-    note_connection(&event, sources);
+fn on_event(event: SwarmEvent<BehaviourEvent>, swarm: &mut Swarm<Behaviour>) {
     match event {
         SwarmEvent::NewListenAddr { address, .. } => {
             tracing::info!(%address, "listening");
@@ -255,16 +217,6 @@ fn on_event(event: SwarmEvent<BehaviourEvent>, swarm: &mut Swarm<Behaviour>, sou
         SwarmEvent::Behaviour(event) => tracing::trace!(?event, "network"),
         _ => {}
     }
-}
-
-fn source_of(address: &Multiaddr) -> Source {
-    let ip = address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
-        Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
-        _ => None,
-    });
-    // What has no address shares one source.
-    ip.map_or(Source::V4([0; 4]), Source::from)
 }
 
 /// Link-local addresses need the name of an interface, which no multiaddr carries.

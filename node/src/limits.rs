@@ -161,8 +161,11 @@ pub const GOSSIP_DISTRUST_MS: u64 = 600_000;
 pub const GOSSIP_ENTRIES_MAX: u64 = 64;
 /// Devices of a group that are dialled at the start.
 pub const GROUP_DIALS_MAX: usize = STRAIGHT_DEVICES_MAX;
-/// The pause between two receipts in a group of more devices than gossip reaches straight.
-pub const RECEIPT_PAUSE_MS: u64 = 60_000;
+/// With so many other devices in a conversation each tells its receipts to all of them at once.
+pub const RECEIPTS_AT_ONCE_DEVICES_MAX: usize = 15;
+/// With more, the pause between two that all are told, for each of them: so no device hears more than
+/// ten a second of a conversation from those it did not write to.
+pub const RECEIPT_PAUSE_MS_EACH: u64 = 100;
 /// Entries sent to a connected device ahead of its acknowledgement.
 pub const DIRECT_WINDOW_ENTRIES: u64 = 256;
 /// The first pause before what was not acknowledged is sent again.

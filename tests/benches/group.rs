@@ -165,6 +165,10 @@ fn measure(
                 times[arrived.device - 1].get_or_insert(arrived.at - clock);
             }
         }
+        if number % 20 == 0 {
+            let slowest = times.iter().flatten().max().expect("somebody has it");
+            eprintln!("message {number} at all after {slowest:.1?}");
+        }
         let bare = floor.send();
         if number >= WARM_UP {
             let times: Vec<Duration> = times.into_iter().flatten().collect();

@@ -184,13 +184,13 @@ pub(crate) fn missed(ctx: &mut Ctx<'_>, conversation: ConvNo, peer: &PeerKey) {
     ctx.live.set(|live| &mut live.deaf, (*peer, conversation), until_ms);
 }
 
-fn is_large(live: &Live, conversation: ConvNo) -> bool {
-    live.circles.get(&conversation).is_some_and(|circle| circle.spread == Spread::Mesh)
-}
-
 /// The pause between two receipts of ours to all of a group.
 pub(crate) fn receipt_pause_ms(live: &Live, conversation: ConvNo) -> u64 {
-    if is_large(live, conversation) { limits::RECEIPT_PAUSE_MS } else { 0 }
+    let others = live.circles.get(&conversation).map_or(0, |circle| circle.members.len());
+    if others <= limits::RECEIPTS_AT_ONCE_DEVICES_MAX {
+        return 0;
+    }
+    limits::RECEIPT_PAUSE_MS_EACH.saturating_mul(others as u64)
 }
 
 /// How long devices have to acknowledge what was gossiped.
@@ -236,12 +236,24 @@ mod tests {
     }
 
     #[test]
-    fn only_large_groups_have_a_mesh_and_rare_receipts() {
+    fn only_large_groups_have_a_mesh() {
         assert_eq!(spread(limits::STRAIGHT_DEVICES_MAX - 1), Spread::Straight);
         assert_eq!(spread(limits::STRAIGHT_DEVICES_MAX), Spread::Mesh);
-        let (small, large) = (listening(Spread::Straight, &[]), listening(Spread::Mesh, &[]));
-        assert_eq!(receipt_pause_ms(&small, GROUP), 0);
-        assert_eq!(receipt_pause_ms(&large, GROUP), limits::RECEIPT_PAUSE_MS);
-        assert!(grace_ms(&large, GROUP) > limits::RECEIPT_PAUSE_MS, "a receipt may take as long");
+    }
+
+    #[test]
+    fn the_more_devices_the_rarer_are_receipts_to_all() {
+        let of = |others: u32| {
+            let mut live = Live::default();
+            let members = (0..others).map(PeerNo).collect();
+            let circle = Circle { topics: vec![TOPIC], spread: Spread::Mesh, members };
+            live.set(|live| &mut live.circles, GROUP, circle);
+            (receipt_pause_ms(&live, GROUP), grace_ms(&live, GROUP))
+        };
+        assert_eq!(of(15).0, 0);
+        assert_eq!(of(49).0, 4_900);
+        assert_eq!(of(511).0, 51_100);
+        assert!(of(511).1 > of(511).0, "a receipt may take as long");
+        assert_eq!(receipt_pause_ms(&Live::default(), GROUP), 0, "conversations of two");
     }
 }

@@ -141,8 +141,8 @@ pub struct Live {
     pub(crate) circles: Kept<ConvNo, Circle>,
     /// What the network was last told to listen to.
     pub(crate) topics: Kept<(), Told>,
-    /// When our receipt was last told to all.
-    pub(crate) receipted: Kept<ConvNo, u64>,
+    /// When it is our turn to tell all of a large conversation what we have.
+    pub(crate) turns: Kept<ConvNo, u64>,
     /// When a peer's letters last brought something new.
     pub(crate) pushed: Kept<(ConvNo, PeerKey), u64>,
     /// Logs that a peer is asked for.
@@ -305,7 +305,7 @@ impl Live {
         self.gossiped.0.values_mut().for_each(|(_, at_ms)| earlier(at_ms));
         self.told.0.values_mut().flatten().for_each(earlier);
         self.deaf.0.values_mut().for_each(earlier);
-        self.receipted.0.values_mut().for_each(earlier);
+        self.turns.0.values_mut().for_each(earlier);
         self.pushed.0.values_mut().for_each(earlier);
         self.questions.0.values_mut().for_each(|question| earlier(&mut question.at_ms));
         self.resting.values_mut().for_each(earlier);

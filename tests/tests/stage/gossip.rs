@@ -263,7 +263,7 @@ fn whatever_becomes_of_gossip_nothing_is_lost() {
 }
 
 /// An author who is connected to two of a group reaches all: through them, or, beyond so many devices
-/// that gossip goes straight to all, through the mesh. There all tell what they have once a minute.
+/// that gossip goes straight to all, through the mesh. There all tell what they have when it is their turn.
 /// `KITH_GROUP_DEVICES=34` makes the group a large one, which takes minutes.
 #[test]
 fn a_group_of_any_size_is_reached_through_two() {
@@ -296,12 +296,39 @@ fn a_group_of_any_size_is_reached_through_two() {
         stage.pass(1_000);
     }
     if large {
-        // Within the minute: at most two rounds of receipts, whatever is said.
+        // To the author of each at once, and a round to all in each pause, whatever is said.
         let told = stage.devices[3].frames - frames;
-        assert!(told <= 2 * devices as u64, "{told} frames");
+        let rounds = 20_000 / (limits::RECEIPT_PAUSE_MS_EACH * (devices as u64 - 1)) + 2;
+        assert!(told <= 21 + rounds * devices as u64, "{told} frames");
     }
     stage.pass(600_000);
     for device in 1..devices {
         assert_eq!(log(&mut stage, device).len(), 21, "at {device}");
     }
+}
+
+#[test]
+fn receipts_of_many_go_to_authors_at_once_and_to_all_in_turn() {
+    let devices = limits::RECEIPTS_AT_ONCE_DEVICES_MAX + 2;
+    let mut stage = garden(devices);
+    stage.pass(600_000);
+    let mut id = String::new();
+    let done = counted(&mut stage, 3, |stage| {
+        id = say(stage, 0, "to many");
+        stage.settle();
+    });
+    assert_eq!(stage.state(0, &id), "delivered");
+    assert_eq!(done, (0, 1), "to the author alone");
+    let pause_ms = limits::RECEIPT_PAUSE_MS_EACH * (devices as u64 - 1);
+    let done = counted(&mut stage, 3, |stage| stage.pass(pause_ms + 1));
+    assert_eq!(done, (0, devices as u64 - 1), "to all, once");
+    for number in 0..20 {
+        say(&mut stage, 0, &format!("{number}"));
+        stage.settle();
+    }
+    // Twenty messages at one time are twenty receipts to their author and one to the others.
+    let done = counted(&mut stage, 3, |stage| stage.pass(10 * pause_ms));
+    assert_eq!(done, (0, devices as u64 - 1), "to all, once");
+    let idle = stage.ask(3, Request::Idle {}).expect("it answers");
+    assert_eq!(idle["idle"], true, "{idle}");
 }

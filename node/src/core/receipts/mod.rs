@@ -10,6 +10,10 @@
 //! A receipt states everything a device has, so the newest replaces all before it: it goes to
 //! connected devices directly and into the device's latest-wins slot at relays.
 
+mod ours;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_crdt::{
@@ -18,20 +22,21 @@ use kith_crdt::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::ours::{
+    due, is_due, is_under_way, resume, send, send_to, slot_stored, we_stand,
+};
 use super::{
     CoreError, Ctx, channels, chat,
-    envelope::Inner,
-    gossip,
     history::{ConvNo, History},
     introductions,
     io::PeerKey,
-    live::{Live, Timer},
-    outbox, parcels, people, relays,
+    live::Timer,
+    outbox, parcels, people,
     rows::{self, PeerNo},
     sync, views,
 };
 use crate::{
-    api::{error::ApiError, types::State},
+    api::types::State,
     identity::{IdentityError, Signed, Statement},
     kv::{KvError, KvRead, Table},
     limits,
@@ -86,17 +91,6 @@ struct ReceiptRow {
     node: Option<NodeId>,
 }
 
-/// `Ledger` `[2][conversation]`.
-#[derive(Clone, Serialize, Deserialize)]
-struct OwnRow {
-    sequence: u64,
-    /// The hash of what it said: the same is not said twice to relays.
-    said: [u8; 32],
-    signed: Vec<u8>,
-    /// The node it names.
-    node: NodeId,
-}
-
 /// What a ledger row tells of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reached {
@@ -121,14 +115,6 @@ fn mark_prefix(conversation: ConvNo, device: PeerNo, reached: Reached, log: &Log
     ])
 }
 
-fn own_key(conversation: ConvNo) -> Vec<u8> {
-    rows::key(&[&[2], &conversation.0.to_be_bytes()])
-}
-
-fn due_key(conversation: ConvNo) -> Vec<u8> {
-    rows::key(&[&[3], &conversation.0.to_be_bytes()])
-}
-
 fn row(
     kv: &dyn KvRead,
     conversation: ConvNo,
@@ -144,15 +130,6 @@ pub(crate) fn stands(
     device: PeerNo,
 ) -> Result<Option<(u64, Option<NodeId>)>, KvError> {
     Ok(row(kv, conversation, device)?.map(|row| (row.sequence, row.node)))
-}
-
-/// The node we said we stand on.
-pub(crate) fn we_stand(
-    kv: &dyn KvRead,
-    conversation: ConvNo,
-) -> Result<Option<(u64, NodeId)>, KvError> {
-    let own: Option<OwnRow> = rows::get(kv, Table::Ledger, &own_key(conversation))?;
-    Ok(own.map(|own| (own.sequence, own.node)))
 }
 
 /// Tells connected devices what we have and asks them for what we lack.
@@ -301,174 +278,6 @@ pub(crate) fn claimed(
     Ok(claimed)
 }
 
-/// What we have changed: it is to be told.
-pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    ctx.kv.put(Table::Outbox, &due_key(conversation), &[])?;
-    ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
-    views::look_again(ctx, conversation);
-    Ok(())
-}
-
-/// Whether ours is to be told and somebody could open it.
-pub(crate) fn is_due(kv: &dyn KvRead, conversation: ConvNo) -> Result<bool, KvError> {
-    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
-        return Ok(false);
-    }
-    Ok(channels::row(kv, conversation)?.is_some_and(|channel| channel.tip().is_some()))
-}
-
-/// Whether ours is to be told and a relay of the conversation serves us. Whoever is connected has it
-/// already, and where nobody can be reached nothing is left for us to do.
-pub(crate) fn is_under_way(
-    kv: &dyn KvRead,
-    live: &Live,
-    conversation: ConvNo,
-) -> Result<bool, KvError> {
-    if !live.running || live.sessions.is_empty() || !is_due(kv, conversation)? {
-        return Ok(false);
-    }
-    let Some(channel) = channels::row(kv, conversation)? else { return Ok(false) };
-    let relays = channels::relays_of(kv, &channel)?;
-    Ok(relays.iter().any(|relay| live.sessions.contains_key(relay)))
-}
-
-/// At the start and whenever a route opens: receipts that were not told.
-pub(crate) fn resume(ctx: &mut Ctx<'_>) -> Result<(), CoreError> {
-    let end = rows::after_prefix(&[3]);
-    for (key, _) in ctx.kv.scan(Table::Outbox, &[3], &end, false, usize::MAX)? {
-        if let Some(number) = key.get(1..5).and_then(|bytes| bytes.try_into().ok()) {
-            let conversation = ConvNo(u32::from_be_bytes(number));
-            ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
-            views::look_again(ctx, conversation);
-        }
-    }
-    Ok(())
-}
-
-/// Tells our receipt to all, directly and by relay.
-pub(crate) fn send(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    if !ctx.live.running {
-        return Ok(());
-    }
-    let Some(channel) = channels::row(ctx.kv, conversation)? else { return Ok(()) };
-    // In a large group, not more often than all the others can bear.
-    let pause_ms = gossip::receipt_pause_ms(ctx.live, conversation);
-    if let Some(last_ms) = ctx.live.receipted.get(&conversation).filter(|_| pause_ms > 0) {
-        let next_ms = last_ms + pause_ms;
-        if ctx.now_ms < next_ms {
-            ctx.live.wake_at(Timer::Receipt(conversation), next_ms);
-            return Ok(());
-        }
-    }
-    let Some((sequence, inner)) = current(ctx, conversation)? else { return Ok(()) };
-    if pause_ms > 0 {
-        ctx.live.set(|live| &mut live.receipted, conversation, ctx.now_ms);
-    }
-    let mut away = false;
-    for (_, _, peer) in channels::devices(ctx, conversation)? {
-        if ctx.live.peers.contains_key(&peer) {
-            channels::send_to(ctx, conversation, &peer, &inner)?;
-        } else {
-            away = true;
-        }
-    }
-    if !away {
-        return told(ctx, conversation);
-    }
-    let Some(tip) = channel.tip() else { return Ok(()) };
-    let place = channel.place_of(&tip.node);
-    let Some(value) = channels::seal(ctx, conversation, &inner)? else { return Ok(()) };
-    let mut asked = 0;
-    for relay in channels::relays_of(ctx.kv, &channel)? {
-        if asked < limits::LETTER_COPIES
-            && relays::put_slot(ctx, relay, conversation, place, sequence, value.clone())?
-        {
-            asked += 1;
-        }
-    }
-    Ok(())
-}
-
-fn told(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    ctx.kv.delete(Table::Outbox, &due_key(conversation))?;
-    views::look_again(ctx, conversation);
-    Ok(())
-}
-
-/// Tells our receipt to a peer that just connected.
-pub(crate) fn send_to(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    peer: &PeerKey,
-) -> Result<(), CoreError> {
-    // One that was due while nobody could be told is told to all again.
-    if is_due(ctx.kv, conversation)? {
-        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms);
-    }
-    match current(ctx, conversation)? {
-        Some((_, inner)) => channels::send_to(ctx, conversation, peer, &inner),
-        None => Ok(()),
-    }
-}
-
-/// A relay keeps our receipt.
-pub(crate) fn slot_stored(
-    ctx: &mut Ctx<'_>,
-    conversation: ConvNo,
-    version: u64,
-    stored: bool,
-) -> Result<(), CoreError> {
-    let own: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
-    if stored && own.is_some_and(|own| own.sequence == version) {
-        return told(ctx, conversation);
-    }
-    // What a relay keeps is not the newest, or it keeps nothing: once more.
-    if is_due(ctx.kv, conversation)? {
-        let wait_ms = if stored { 0 } else { limits::DEPOSIT_RETRY_MS };
-        ctx.live.wake_at(Timer::Receipt(conversation), ctx.now_ms + wait_ms);
-    }
-    Ok(())
-}
-
-/// Our receipt as of now, a new one only if it says something new; none while nobody could read it.
-fn current(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<Option<(u64, Inner)>, CoreError> {
-    let channel = channels::row(ctx.kv, conversation)?;
-    let Some(node) = channel.and_then(|channel| channel.tip().map(|tip| tip.node)) else {
-        return Ok(None);
-    };
-    let known: Option<OwnRow> = rows::get(ctx.kv, Table::Ledger, &own_key(conversation))?;
-    let history = History::new(ctx.kv);
-    let mut content = Receipt {
-        conversation: channels::conversation_id(ctx.kv, conversation)?,
-        device: ctx.me.device,
-        sequence: 0,
-        haves: history.have(conversation)?,
-        reads: history
-            .logs(conversation)?
-            .iter()
-            .filter(|log| log.read_seq > 0 && log.id.kind == LogKind::Content)
-            .filter(|log| log.user != Some(ctx.me.user))
-            .map(|log| (log.id, log.read_seq))
-            .collect(),
-        node,
-    };
-    let said =
-        *blake3::hash(&postcard::to_stdvec(&content).map_err(ApiError::internal)?).as_bytes();
-    if let Some(known) = &known
-        && known.said == said
-    {
-        return Ok(Some((known.sequence, Inner::Receipt(known.signed.clone()))));
-    }
-    content.sequence = known.map_or(1, |known| known.sequence + 1);
-    let sequence = content.sequence;
-    let signed =
-        Signed::sign(content, &ctx.me.secrets.signing_key()).map_err(ApiError::internal)?;
-    let signed = signed.signed().encode();
-    let row = OwnRow { sequence, said, signed: signed.clone(), node };
-    rows::put(ctx.kv, Table::Ledger, &own_key(conversation), &row)?;
-    Ok(Some((sequence, Inner::Receipt(signed))))
-}
-
 /// A receipt came, from a connected device or out of a slot.
 pub(crate) fn receive(
     ctx: &mut Ctx<'_>,
@@ -590,7 +399,3 @@ fn progress(
     };
     outbox::report(ctx, conversation, before, after, state)
 }
-
-#[cfg(test)]
-#[path = "receipts_tests.rs"]
-mod tests;

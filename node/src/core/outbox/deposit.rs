@@ -92,15 +92,17 @@ pub(super) fn deposit_all(
         deposit(ctx, channel, &mut route, &under(LETTER, &key))?;
     }
     let covered = covered(ctx.kv, conversation, lacking.kind)?;
-    let mut from = lacking.devices.iter().map(|(_, from)| *from).min().unwrap_or(0).max(covered);
+    let least = lacking.devices.iter().map(|(_, from)| *from).min().unwrap_or(0);
+    let (mut from, mut end) = (least.max(covered), lacking.head);
+    let hole = hole(ctx, conversation, lacking.kind, least)?;
+    (from, end) = hole.unwrap_or((from, end));
     let mut sealed = 0;
-    while from < lacking.head && route.has_room() {
+    while from < end && route.has_room() {
         if sealed == limits::LETTERS_PER_PUMP {
             ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
             return Ok(());
         }
-        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, lacking.head)?
-        else {
+        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, end)? else {
             return Ok(());
         };
         let token = *DeleteToken::generate(ctx.rng).as_bytes();
@@ -111,11 +113,36 @@ pub(super) fn deposit_all(
         from = to;
         sealed += 1;
     }
+    if hole.is_some() && sealed > 0 {
+        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+    }
     if !route.has_room() {
         ctx.live.set(|live| &mut live.crowded, conversation, ());
         return Ok(());
     }
     spread(ctx, conversation, channel, &mut route, lacking.kind)
+}
+
+/// What is lacked and lies before the end of letters that wait, but in none of them: it was taken back when
+/// all had it, and then somebody came who has not. Of many letters the first are looked at; the others are once
+/// these are acknowledged.
+fn hole(
+    ctx: &Ctx<'_>,
+    conversation: ConvNo,
+    kind: LogKind,
+    least: u64,
+) -> Result<Option<(u64, u64)>, CoreError> {
+    let prefix = letters::letters(LETTER, conversation, kind);
+    let mut next = least;
+    let first = rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, limits::LETTERS_PER_PUMP)?;
+    for (key, letter) in first {
+        let from = from_of(&key).unwrap_or(next);
+        if next < from {
+            return Ok(Some((next, from)));
+        }
+        next = next.max(letter.to);
+    }
+    Ok(None)
 }
 
 /// A route opened or changed: letters with one copy may get a second one.

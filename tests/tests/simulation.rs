@@ -83,9 +83,6 @@ fn regressions() {
         // What a contact had written lay at the relay from the fifth entry on when it heard of a new device, as all
         // others had the first four: these were left for nobody.
         11,
-        // A device was added together with one that was revoked before the introduction came: a group with somebody
-        // who does not belong was refused, for good.
-        1_000_001,
         // A new device left its record at one relay and not at the one where its contact reads: to that it stayed a
         // stranger, that lacks nothing.
         1_000_012,

@@ -93,16 +93,16 @@ pub(super) fn deposit_all(
     }
     let covered = covered(ctx.kv, conversation, lacking.kind)?;
     let least = lacking.devices.iter().map(|(_, from)| *from).min().unwrap_or(0);
-    let (mut from, mut end) = (least.max(covered), lacking.head);
-    let hole = hole(ctx, conversation, lacking.kind, least)?;
-    (from, end) = hole.unwrap_or((from, end));
+    deposit_past(ctx, channel, &mut route, lacking.kind, least)?;
+    let mut from = least.max(covered);
     let mut sealed = 0;
-    while from < end && route.has_room() {
+    while from < lacking.head && route.has_room() {
         if sealed == limits::LETTERS_PER_PUMP {
             ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
             return Ok(());
         }
-        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, end)? else {
+        let Some((node, payload, to)) = seal(ctx, conversation, lacking.kind, from, lacking.head)?
+        else {
             return Ok(());
         };
         let token = *DeleteToken::generate(ctx.rng).as_bytes();
@@ -113,9 +113,6 @@ pub(super) fn deposit_all(
         from = to;
         sealed += 1;
     }
-    if hole.is_some() && sealed > 0 {
-        ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
-    }
     if !route.has_room() {
         ctx.live.set(|live| &mut live.crowded, conversation, ());
         return Ok(());
@@ -123,26 +120,44 @@ pub(super) fn deposit_all(
     spread(ctx, conversation, channel, &mut route, lacking.kind)
 }
 
-/// What is lacked and lies before the end of letters that wait, but in none of them: it was taken back when
-/// all had it, and then somebody came who has not. Of many letters the first are looked at; the others are once
-/// these are acknowledged.
-fn hole(
-    ctx: &Ctx<'_>,
-    conversation: ConvNo,
+/// Deposits what is lacked and lies before all letters that wait: it was taken back when all had it, and then
+/// somebody came who has not. From the end on, so that there is never a hole between letters.
+fn deposit_past(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    route: &mut Route,
     kind: LogKind,
     least: u64,
-) -> Result<Option<(u64, u64)>, CoreError> {
+) -> Result<(), CoreError> {
+    let conversation = channel.number();
     let prefix = letters::letters(LETTER, conversation, kind);
-    let mut next = least;
-    let first = rows::scan::<LetterRow>(ctx.kv, Table::Outbox, &prefix, limits::LETTERS_PER_PUMP)?;
-    for (key, letter) in first {
-        let from = from_of(&key).unwrap_or(next);
-        if next < from {
-            return Ok(Some((next, from)));
+    let first = ctx.kv.scan(Table::Outbox, &prefix, &rows::after_prefix(&prefix), false, 1)?;
+    let Some(mut end) = first.first().and_then(|(key, _)| from_of(key)) else { return Ok(()) };
+    let mut sealed = 0;
+    let mut count = limits::LETTER_ENTRIES_MAX as u64;
+    while least < end && route.has_room() {
+        if sealed == limits::LETTERS_PER_PUMP {
+            ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+            return Ok(());
         }
-        next = next.max(letter.to);
+        sealed += 1;
+        let from = end.saturating_sub(count).max(least);
+        let Some((node, payload, to)) = seal(ctx, conversation, kind, from, end)? else {
+            return Ok(());
+        };
+        if to < end {
+            // So many do not fit into one.
+            count = (to - from).min(end - from - 1).max(1);
+            continue;
+        }
+        let token = *DeleteToken::generate(ctx.rng).as_bytes();
+        let mut letter = LetterRow { to, node, token, payload: Some(payload), copies: Vec::new() };
+        let key = letter_key(conversation, kind, from);
+        letters::put(ctx, &key, &mut letter, route.wanted)?;
+        deposit(ctx, channel, route, &key)?;
+        end = from;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// A route opened or changed: letters with one copy may get a second one.

@@ -5,14 +5,10 @@
 
 use std::process::Command;
 
-use kith_tests::sim::{COMPANY_FROM, Campaign, Failure, campaign, run};
+use kith_tests::sim::{Campaign, Failure, campaign, run};
 
 /// Seeds of every run of the suite. The same ones: a change that breaks a promise fails for everybody.
-const SEEDS: u64 = 400;
-/// Seeds of every run with groups and several devices of a user.
-const SEEDS_IN_COMPANY: u64 = 23;
-/// Of these, those that break a promise for a reason that is known and not mended: docs/SIMULATION.md tells them.
-const OPEN: [u64; 2] = [COMPANY_FROM + 1, COMPANY_FROM + 12];
+const SEEDS: u64 = 200;
 /// Seeds run in two processes. Some have real stores.
 const SEEDS_TWICE: std::ops::Range<u64> = 1..9;
 /// Lines of the trace shown with a failure.
@@ -33,17 +29,6 @@ fn tell(failure: &Failure) -> String {
 fn all_seeds_keep_their_promises() {
     let failures = campaign(Campaign { from: 0, seeds: SEEDS, failures_max: 1 }, &|_| {});
     assert!(failures.is_empty(), "{}", failures.iter().map(tell).collect::<String>());
-}
-
-/// The same with groups and several devices of a user.
-#[test]
-fn people_in_company_keep_their_promises() {
-    let seeds = (COMPANY_FROM..COMPANY_FROM + SEEDS_IN_COMPANY).filter(|seed| !OPEN.contains(seed));
-    for seed in seeds {
-        if let Err(failure) = run(seed, true) {
-            panic!("{}", tell(&failure));
-        }
-    }
 }
 
 /// One seed in two processes: all that moved and all that is stored at the end, MLS included; on real
@@ -84,6 +69,23 @@ fn regressions() {
         559,
         // A later receipt that said less, by somebody who lied, took back that a message was read.
         95,
+        // A device that heard of a request after its answer, or came in by the answer, answered it again. Whoever
+        // had asked was shut out, as its keys were gone: a fork every ten minutes for hours.
+        14, 9, 29,
+        // Somebody who is no committer told of a commit first, without the welcome for the one it added: when the
+        // whole commit came it counted as known.
+        3,
+        // What somebody wrote who was removed meanwhile was sent for ever, and never taken.
+        24,
+        // A device was brought in again where it had been already, on a branch that lost, and the second introduction
+        // waited for its first receipt. It was the one to commit, too: alone on its branch it asked nobody.
+        25,
+        // What a contact had written lay at the relay from the fifth entry on when it heard of a new device, as all
+        // others had the first four: these were left for nobody.
+        11,
+        // A new device left its record at one relay and not at the one where its contact reads: to that it stayed a
+        // stranger, that lacks nothing.
+        1_000_012,
     ];
     for seed in stories {
         if let Err(failure) = run(seed, true) {

@@ -81,7 +81,10 @@ pub(crate) fn due(
     devices: impl IntoIterator<Item = DeviceId>,
 ) -> Result<(), CoreError> {
     for device in devices {
-        if let Some((number, _)) = people::find_device(ctx.kv, &device)? {
+        let Some((number, _)) = people::find_device(ctx.kv, &device)? else { continue };
+        // One that was in, if on a node that lost, comes by commits and not by another introduction: its first
+        // receipt would be waited for in vain.
+        if receipts::stands(ctx.kv, conversation, number)?.is_none() {
             rows::put(ctx.kv, Table::Invites, &key(conversation, number), &Row::default())?;
         }
     }

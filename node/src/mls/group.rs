@@ -1,5 +1,7 @@
 //! Groups from the outside: create, join, seal, open, ask, forget.
 
+use std::collections::BTreeSet;
+
 use kith_crdt::id::{ConversationId, EntryId, NodeId};
 use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::prelude::{
@@ -208,6 +210,13 @@ impl Mls<'_> {
     /// The leaves of a node, ascending.
     pub fn members(&mut self, node: &NodeId) -> Result<Vec<Member>, MlsError> {
         self.on(node, |_, group| Ok(members(group)))
+    }
+
+    /// The keys of all leaves of a node.
+    pub fn leaf_keys(&mut self, node: &NodeId) -> Result<BTreeSet<LeafKey>, MlsError> {
+        self.on(node, |_, group| {
+            Ok(group.members().filter_map(|leaf| LeafKey::of(&leaf.encryption_key)).collect())
+        })
     }
 
     /// What a node says of itself.

@@ -254,8 +254,15 @@ fn leaf_member(leaf: &LeafNode) -> Option<Member> {
 }
 
 fn leaf_key(leaf: &LeafNode) -> Option<LeafKey> {
-    let key = postcard::to_stdvec(leaf.encryption_key()).ok()?;
-    Some(LeafKey(blake3::derive_key("kith/leaf/1", &key)))
+    LeafKey::of(leaf.encryption_key())
+}
+
+impl LeafKey {
+    /// Of an encryption key, which is encoded as its bytes are, whatever type holds it.
+    fn of<T: serde::Serialize + ?Sized>(encryption_key: &T) -> Option<Self> {
+        let key = postcard::to_stdvec(encryption_key).ok()?;
+        Some(Self(blake3::derive_key("kith/leaf/1", &key)))
+    }
 }
 
 /// A credential is 64 bytes, `user ‖ device`, and the device must be the leaf's signature key.

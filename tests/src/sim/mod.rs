@@ -30,7 +30,7 @@ mod world;
 
 pub use self::{
     campaign::{Campaign, campaign},
-    plan::{COMPANY_FROM, Plan},
+    plan::Plan,
 };
 
 /// What a run came to.

@@ -8,9 +8,6 @@ use rand_chacha::ChaCha20Rng;
 use super::chance::Chance;
 
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
-/// Seeds from this one on are of people with several devices, and in groups; below it everybody has one
-/// device, and talks with one other at a time.
-pub const COMPANY_FROM: u64 = 1_000_000;
 
 /// How many devices there are in the end, each as often as it stands here.
 const DEVICES: [usize; 16] = [4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7, 8, 12];
@@ -80,12 +77,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What the seed says. From [`COMPANY_FROM`] on there are groups and further devices.
-    pub fn draw(seed: u64, rng: &mut ChaCha20Rng) -> Self {
-        let company = seed >= COMPANY_FROM;
+    /// What a seed says, of which this is the randomness.
+    pub fn draw(rng: &mut ChaCha20Rng) -> Self {
         let devices = DEVICES[rng.below(DEVICES.len() as u64) as usize];
         let further = rng.below(devices as u64 / 2 + 1) as usize;
-        let further = if company { further } else { 0 };
         let people = (devices - further).max(PEOPLE_MIN);
         let (direct, relays) = match rng.below(6) {
             0 => (true, 0),
@@ -126,7 +121,7 @@ impl Plan {
         }
         // What a device wrote that is gone reaches new ones on streams only.
         let revoked = linked.iter().map(|_| rng.one_in(4) && direct).collect();
-        let groups = if company { [0, 1, 1, 2][rng.below(4) as usize] } else { 0 };
+        let groups = [0, 1, 1, 2][rng.below(4) as usize];
         let founders = (0..groups).map(|_| rng.below(people as u64) as usize).collect();
         Self {
             conversations: draw_conversations(rng, people),

@@ -103,7 +103,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
-        let plan = Plan::draw(seed, &mut chance::stream(seed, 0));
+        let plan = Plan::draw(&mut chance::stream(seed, 0));
         let mut world = Self {
             seed,
             now_ms: STARTED_MS,

@@ -188,6 +188,35 @@ fn nothing_is_linked_without_a_word() {
     assert_eq!(own_devices(&mut stage, 0).len(), 2);
 }
 
+/// A contact that hears of a new device while something of its own already lies at the relay leaves there what lies
+/// before that, too.
+#[test]
+fn a_contact_leaves_the_past_for_a_new_device_before_what_lies_there() {
+    let mut stage = Stage::new(2);
+    let host = stage.host();
+    for device in 0..2 {
+        stage.add_relay(device, host);
+    }
+    stage.pass(5_000);
+    stage.befriend(0, 1);
+    for text in ["one", "two", "three"] {
+        stage.send(1, 0, text);
+    }
+    stage.pass(20_000);
+    stage.stop_host(host);
+    stage.part(0, 1);
+    stage.part(1, 2);
+    let desk = stage.link_device(0);
+    stage.send(1, 0, "four");
+    stage.pass(20_000);
+    stage.start_host(host);
+    stage.pass(120_000);
+    assert_eq!(stage.texts(desk, 1), ["one", "two", "three", "four"]);
+    for device in 0..3 {
+        is_idle(&mut stage, device);
+    }
+}
+
 /// Link and past by relay alone: the two devices are never online together.
 #[test]
 fn a_device_is_linked_through_a_relay() {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     COMMIT, ChannelRow, changed, key, listen, nodes, put,
     recover::{self, Waiting},
-    request, row, upkeep, with_governance,
+    request, row, tree, upkeep, with_governance,
 };
 use crate::{
     core::{
@@ -105,8 +105,9 @@ pub(crate) fn receive(
             }
             Ok(())
         }
-        // It came twice, by two routes.
-        Err(ProcessError::Own | ProcessError::Consumed) => Ok(()),
+        Err(ProcessError::Own) => Ok(()),
+        // It came twice, by two routes. Whoever brought it first may have had no welcome: only its committer has.
+        Err(ProcessError::Consumed) => come_in(ctx, number, under, &arrived, None).map(|_| ()),
         Err(ProcessError::Invalid(Invalid::NotYet)) => {
             recover::wait(ctx, number, Waiting::Commit { arrived, governance: true })
         }
@@ -228,8 +229,10 @@ fn come_in(
         let belongs = |member: &mls::Member| live.get(&member.device) == Some(&member.user);
         let whole =
             kept.iter().filter(|leaf| belongs(leaf)).all(|leaf| joined.members.contains(leaf));
-        Ok(whole && joined.members.iter().all(belongs) && belongs(&joined.welcomed_by))
+        Ok(whole && belongs(&joined.welcomed_by))
     })?;
+    let right =
+        right && tree::are_rightful(ctx, number, &joined.members, &joined.header.gov_heads)?;
     if !right || joined.header.parent != Some(arrived.parent) {
         return Err(CoreError::Refused("a welcome into a group of others"));
     }

@@ -107,6 +107,8 @@ pub(crate) struct ChannelRow {
     devices: Vec<PeerNo>,
     /// How many belong besides of which we know nothing yet.
     unknown: u32,
+    /// Whether we belong no more.
+    out: bool,
     /// When it is looked after next.
     upkeep_ms: Option<u64>,
     /// Since when the tree differs from governance and somebody else should see to it.
@@ -201,6 +203,7 @@ impl ChannelRow {
             past: Vec::new(),
             devices: Vec::new(),
             unknown: 0,
+            out: false,
             upkeep_ms: None,
             undone_since_ms: None,
             asked: Vec::new(),
@@ -233,6 +236,11 @@ impl ChannelRow {
     /// How many other devices belong, those included of which we know nothing yet.
     pub(crate) fn others_count(&self) -> usize {
         self.devices.len().saturating_add(self.unknown as usize)
+    }
+
+    /// Whether we were removed or revoked, or left: what others lack of our content counts for nobody.
+    pub(crate) fn is_out(&self) -> bool {
+        self.out
     }
 
     /// What it gossips under, and may still have been gossiped under.
@@ -401,7 +409,13 @@ pub(crate) fn known_devices(kv: &dyn KvRead, number: ConvNo) -> Result<Vec<PeerN
 
 /// Notes which devices belong, after governance or what we know of devices changed.
 fn note_devices(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreError> {
-    let live = with_governance(ctx, channel.number, |gov| Ok(gov.live_devices()))?;
+    let me = ctx.me.device;
+    let (live, out) = with_governance(ctx, channel.number, |gov| {
+        let live = gov.live_devices();
+        let out = gov.user_of(&me).is_some() && !live.contains_key(&me);
+        Ok((live, out))
+    })?;
+    channel.out = out;
     let before: BTreeSet<PeerNo> = std::mem::take(&mut channel.devices).into_iter().collect();
     channel.unknown = 0;
     for device in live.keys().filter(|device| **device != ctx.me.device) {

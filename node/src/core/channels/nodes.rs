@@ -157,6 +157,17 @@ fn standpoints(ctx: &Ctx<'_>, channel: &ChannelRow) -> Result<Vec<Standpoint>, K
     Ok(all)
 }
 
+/// Whether most others stand on nodes that we do not hold.
+pub(super) fn is_left_alone(ctx: &Ctx<'_>, channel: &ChannelRow) -> Result<bool, KvError> {
+    let others = standpoints(ctx, channel)?.into_iter();
+    let at: Vec<NodeId> = others
+        .filter(|other| other.device != ctx.me.device)
+        .filter_map(|other| other.node)
+        .collect();
+    let here = at.iter().filter(|node| channel.held(node).is_some()).count();
+    Ok(at.len() - here > here)
+}
+
 /// Decides which node is in force. Says whether it is another one than before.
 fn settle(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<bool, CoreError> {
     let tip = if channel.is_forked() {

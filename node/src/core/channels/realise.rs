@@ -52,10 +52,12 @@ pub(super) fn look(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<Option
     let devices: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
     let us = policy::initiator(&wanted.users, &wanted.live, &devices) == Some(ctx.me.device);
     let hopeless = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
+    // Where it can not follow and the others stand elsewhere, the one to commit asks as others do.
+    let us = us && !(hopeless && nodes::is_left_alone(ctx, channel)?);
     let fresh_until = tip.leaf_ms.saturating_add(limits::LEAF_LIFE_MS);
     // A clock that was set back would else keep a leaf for ever.
     let due = ctx.now_ms >= fresh_until || tip.leaf_ms > ctx.now_ms + limits::LEAF_LIFE_MS;
-    let stand_in_ms = if us { None } else { stand_in(ctx, channel, &wanted, &leaves, &devices)? };
+    let stand_in_ms = if us { None } else { stand_in(ctx, channel, &wanted, &leaves, hopeless)? };
     if us || stand_in_ms.is_some_and(|at_ms| at_ms <= ctx.now_ms) {
         channel.undone_since_ms = None;
         let due = us && (due || hopeless);
@@ -92,8 +94,9 @@ fn stand_in(
     channel: &mut ChannelRow,
     wanted: &Wanted,
     leaves: &[Member],
-    devices: &BTreeSet<DeviceId>,
+    hopeless: bool,
 ) -> Result<Option<u64>, CoreError> {
+    let devices: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
     let plan = plan(ctx, channel, wanted, leaves, Answers::Requests)?;
     if !devices.contains(&ctx.me.device) || plan.is_empty() {
         channel.undone_since_ms = None;
@@ -101,7 +104,7 @@ fn stand_in(
     }
     let since_ms = *channel.undone_since_ms.get_or_insert(ctx.now_ms);
     let mut connected = BTreeSet::new();
-    for device in devices {
+    for device in &devices {
         if let Some((_, row)) = people::find_device(ctx.kv, device)?
             && ctx.live.peers.contains_key(&row.transport)
         {
@@ -109,8 +112,10 @@ fn stand_in(
         }
     }
     let wait_ms =
-        policy::patience_ms(&ctx.me.device, &wanted.users, &wanted.live, devices, &connected);
-    Ok(Some(since_ms.saturating_add(wait_ms)))
+        policy::patience_ms(&ctx.me.device, &wanted.users, &wanted.live, &devices, &connected);
+    // Whoever is to be taken in anew commits where perhaps nobody follows: after all who can follow.
+    let lost_ms = if hopeless { limits::COMMIT_PATIENCE_MS_MAX } else { 0 };
+    Ok(Some(since_ms.saturating_add(wait_ms + lost_ms)))
 }
 
 /// Whether a commit answers what was asked for. Whoever brings a device of its own does not: what that one asked
@@ -150,7 +155,7 @@ fn plan(
     let belongs = |leaf: &Member| wanted.live.get(&leaf.device) == Some(&leaf.user);
     let gone = leaves.iter().filter(|leaf| !belongs(leaf)).map(|leaf| leaf.device).collect();
     let has_leaf = |device: &DeviceId| leaves.iter().any(|leaf| leaf.device == *device);
-    let mut requests = request::open(ctx, channel.number)?;
+    let mut requests = request::open(ctx, channel)?;
     requests.retain(|request| wanted.live.contains_key(&request.device));
     let ready = |request: &RequestRow| request.answered_ms + limits::REQUEST_PAUSE_MS;
     let (mut requests, early): (Vec<_>, Vec<_>) =
@@ -228,6 +233,10 @@ fn commit(
             make(ctx, channel, wanted, &gone, &requests, &others, &has_leaf)?
         }
     };
+    let leaves: BTreeSet<DeviceId> = leaves.iter().map(|leaf| leaf.device).collect();
+    let hopeless = channel.unopened.as_ref().is_some_and(|note| note.wants_rejoin);
+    let us = policy::initiator(&wanted.users, &wanted.live, &leaves) == Some(ctx.me.device);
+    request::withdraw(ctx, channel, us && !hopeless)?;
     publish(ctx, channel, committed, wanted, &gone, &requests, &others)?;
     Ok(again_ms)
 }
@@ -291,7 +300,6 @@ fn publish(
         shared: parent.shared,
         leaf_ms: ctx.now_ms,
     };
-    request::withdraw(ctx, channel)?;
     channel.unopened = None;
     travel::commit(ctx, channel, &new, &arrived, gone)?;
     adopted(ctx, channel, new, arrived, &added)?;

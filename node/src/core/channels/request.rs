@@ -82,6 +82,24 @@ pub(super) struct RequestRow {
     pub(super) leaf: LeafKey,
     /// When the device's last request was answered.
     pub(super) answered_ms: u64,
+    /// The leaf by which it was last taken in, perhaps for a request we have not heard of yet.
+    answered_leaf: Option<LeafKey>,
+}
+
+impl RequestRow {
+    /// Of a device that was taken in for something else than a request we know.
+    fn unheard(device: DeviceId, leaf: LeafKey) -> Self {
+        let answered_leaf = Some(leaf);
+        Self {
+            device,
+            sequence: 0,
+            why: Why::Join,
+            key_package: None,
+            leaf,
+            answered_ms: 0,
+            answered_leaf,
+        }
+    }
 }
 
 fn request_key(number: ConvNo, device: &DeviceId) -> Vec<u8> {
@@ -136,9 +154,18 @@ pub(super) fn answered(
     Ok(())
 }
 
-/// Drops all we asked for: we committed ourselves.
-pub(super) fn withdraw(ctx: &mut Ctx<'_>, channel: &mut ChannelRow) -> Result<(), CoreError> {
-    for asked in std::mem::take(&mut channel.asked) {
+/// Drops what we asked for: we committed ourselves, which gives us fresh keys. To be taken in anew is another
+/// matter, as perhaps nobody can follow us: not `fully` leaves that.
+pub(super) fn withdraw(
+    ctx: &mut Ctx<'_>,
+    channel: &mut ChannelRow,
+    fully: bool,
+) -> Result<(), CoreError> {
+    let over = |asked: &Asked| fully || asked.why != Why::Rejoin;
+    let (over, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut channel.asked).into_iter().partition(over);
+    channel.asked = kept;
+    for asked in over {
         forget(ctx, channel.number, &asked)?;
     }
     Ok(())
@@ -177,12 +204,15 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
     if member != (mls::Member { user, device: request.device }) {
         return Err(CoreError::Refused("a request with another device's key package"));
     }
+    // The answer may have come before it.
+    let answered = before.as_ref().is_some_and(|before| before.answered_leaf == Some(leaf));
     let row_of = RequestRow {
         device: request.device,
         sequence: request.sequence,
         why: request.why,
-        key_package: Some(request.key_package.clone()),
+        key_package: (!answered).then(|| request.key_package.clone()),
         leaf,
+        answered_leaf: before.as_ref().and_then(|before| before.answered_leaf),
         answered_ms: before.map_or(0, |before| before.answered_ms),
     };
     rows::put(ctx.kv, Table::Channels, &row_key, &row_of)?;
@@ -192,11 +222,19 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
     put(ctx, &channel)
 }
 
-/// The requests that are to be answered, with the device's user being governance's matter.
-pub(super) fn open(ctx: &Ctx<'_>, number: ConvNo) -> Result<Vec<RequestRow>, CoreError> {
-    let prefix = key(REQUEST, number, &[]);
+/// The requests that are to be answered, with the device's user being governance's matter. What is a leaf in
+/// the node in force was answered, also where we heard of the request after the commit, or came in after it:
+/// answered once more, the device would be shut out, as it has forgotten the keys it came in with.
+pub(super) fn open(ctx: &mut Ctx<'_>, channel: &ChannelRow) -> Result<Vec<RequestRow>, CoreError> {
+    let prefix = key(REQUEST, channel.number, &[]);
     let all = rows::scan::<RequestRow>(ctx.kv, Table::Channels, &prefix, limits::REQUESTS_MAX)?;
-    Ok(all.into_iter().map(|(_, row)| row).filter(|row| row.key_package.is_some()).collect())
+    let mut open: Vec<RequestRow> =
+        all.into_iter().map(|(_, row)| row).filter(|row| row.key_package.is_some()).collect();
+    if let (false, Some(tip)) = (open.is_empty(), channel.tip) {
+        let there = ctx.mls().leaf_keys(&tip).map_err(ApiError::internal)?;
+        open.retain(|row| !there.contains(&row.leaf));
+    }
+    Ok(open)
 }
 
 /// A device's request was answered by a commit, with this leaf; or is found unusable.
@@ -207,15 +245,20 @@ pub(super) fn settle(
     leaf: Option<&LeafKey>,
 ) -> Result<(), CoreError> {
     let row_key = request_key(number, device);
-    let Some(mut row) = rows::get::<RequestRow>(ctx.kv, Table::Channels, &row_key)? else {
-        return relieve(ctx, number, device, leaf.is_some());
+    let found = rows::get::<RequestRow>(ctx.kv, Table::Channels, &row_key)?;
+    let known = found.is_some();
+    let mut row = match (found, leaf) {
+        (Some(row), _) => row,
+        (None, Some(leaf)) => RequestRow::unheard(*device, *leaf),
+        (None, None) => return Ok(()),
     };
     let was_open = row.key_package.is_some();
-    if leaf.is_none_or(|leaf| row.leaf == *leaf) {
+    if known && leaf.is_none_or(|leaf| row.leaf == *leaf) {
         row.key_package = None;
         row.answered_ms = ctx.now_ms;
-        rows::put(ctx.kv, Table::Channels, &row_key, &row)?;
     }
+    row.answered_leaf = leaf.copied().or(row.answered_leaf);
+    rows::put(ctx.kv, Table::Channels, &row_key, &row)?;
     relieve(ctx, number, device, leaf.is_some() && !(was_open && row.why == Why::Update))
 }
 

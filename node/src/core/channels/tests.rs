@@ -1,6 +1,8 @@
 //! Three devices of a group, connected as a test says, in virtual time: commits, requests, and what
 //! happens when something is lost.
 
+mod requests;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use kith_crdt::{

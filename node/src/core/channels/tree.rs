@@ -256,10 +256,7 @@ pub(crate) fn enter(
     if nodes::was_held(ctx.kv, &known, &joined.node)? {
         return Err(CoreError::Refused("a welcome to what is over"));
     }
-    let right = with_governance(ctx, number, |governance| {
-        let live = governance.live_devices();
-        Ok(joined.members.iter().all(|member| live.get(&member.device) == Some(&member.user)))
-    })?;
+    let right = are_rightful(ctx, number, &joined.members, &joined.header.gov_heads)?;
     if !right || joined.welcomed_by.device != *by {
         return Err(CoreError::Refused("a welcome into a group of others"));
     }
@@ -271,6 +268,22 @@ pub(crate) fn enter(
         ..nodes::New::genesis(joined.node)
     };
     begin(ctx, number, new)
+}
+
+/// Whether all leaves of a node we are to come in at belong, or did by the governance that it names: whoever was
+/// removed since goes with the commits that follow, and nothing is sealed until then.
+pub(super) fn are_rightful(
+    ctx: &mut Ctx<'_>,
+    number: ConvNo,
+    leaves: &[mls::Member],
+    heads: &[EntryId],
+) -> Result<bool, CoreError> {
+    with_governance(ctx, number, |governance| {
+        let live = governance.live_devices();
+        let then = governance.as_of(heads).map(|then| then.live_devices()).unwrap_or_default();
+        let of = |leaf: &mls::Member| live.get(&leaf.device).or_else(|| then.get(&leaf.device));
+        Ok(leaves.iter().all(|leaf| of(leaf) == Some(&leaf.user)))
+    })
 }
 
 /// Adds a node that hangs below none of ours: envelopes under its routing secret are ours from now on.

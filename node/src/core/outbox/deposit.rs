@@ -92,7 +92,9 @@ pub(super) fn deposit_all(
         deposit(ctx, channel, &mut route, &under(LETTER, &key))?;
     }
     let covered = covered(ctx.kv, conversation, lacking.kind)?;
-    let mut from = lacking.devices.iter().map(|(_, from)| *from).min().unwrap_or(0).max(covered);
+    let least = lacking.devices.iter().map(|(_, from)| *from).min().unwrap_or(0);
+    deposit_past(ctx, channel, &mut route, lacking.kind, least)?;
+    let mut from = least.max(covered);
     let mut sealed = 0;
     while from < lacking.head && route.has_room() {
         if sealed == limits::LETTERS_PER_PUMP {
@@ -116,6 +118,46 @@ pub(super) fn deposit_all(
         return Ok(());
     }
     spread(ctx, conversation, channel, &mut route, lacking.kind)
+}
+
+/// Deposits what is lacked and lies before all letters that wait: it was taken back when all had it, and then
+/// somebody came who has not. From the end on, so that there is never a hole between letters.
+fn deposit_past(
+    ctx: &mut Ctx<'_>,
+    channel: &ChannelRow,
+    route: &mut Route,
+    kind: LogKind,
+    least: u64,
+) -> Result<(), CoreError> {
+    let conversation = channel.number();
+    let prefix = letters::letters(LETTER, conversation, kind);
+    let first = ctx.kv.scan(Table::Outbox, &prefix, &rows::after_prefix(&prefix), false, 1)?;
+    let Some(mut end) = first.first().and_then(|(key, _)| from_of(key)) else { return Ok(()) };
+    let mut sealed = 0;
+    let mut count = limits::LETTER_ENTRIES_MAX as u64;
+    while least < end && route.has_room() {
+        if sealed == limits::LETTERS_PER_PUMP {
+            ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
+            return Ok(());
+        }
+        sealed += 1;
+        let from = end.saturating_sub(count).max(least);
+        let Some((node, payload, to)) = seal(ctx, conversation, kind, from, end)? else {
+            return Ok(());
+        };
+        if to < end {
+            // So many do not fit into one.
+            count = (to - from).min(end - from - 1).max(1);
+            continue;
+        }
+        let token = *DeleteToken::generate(ctx.rng).as_bytes();
+        let mut letter = LetterRow { to, node, token, payload: Some(payload), copies: Vec::new() };
+        let key = letter_key(conversation, kind, from);
+        letters::put(ctx, &key, &mut letter, route.wanted)?;
+        deposit(ctx, channel, route, &key)?;
+        end = from;
+    }
+    Ok(())
 }
 
 /// A route opened or changed: letters with one copy may get a second one.

@@ -9,7 +9,7 @@
 //! Outbox  [0][conversation]                       something is lacked
 //!         [1][letter]                             a letter: [conversation][log kind][from seq]
 //!         [2][letter]                             … that lies nowhere where it is of use
-//!         [4][conversation]                       our device record is to be announced
+//!         [4][conversation]                       our device record is to be announced; where it lies
 //!         [5][relay][letter]                      … that lies there
 //!         [6][renewal time][relay][letter]        … that is to be renewed there
 //!         [7][relay][number]                      an item that is to be deleted there
@@ -94,7 +94,7 @@ pub(crate) fn due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreErr
 
 /// Our device record changed: the other devices of the conversation are to hear of it.
 pub(crate) fn record_due(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreError> {
-    ctx.kv.put(Table::Outbox, &record_key(conversation), &[])?;
+    rows::put(ctx.kv, Table::Outbox, &record_key(conversation), &Vec::<RelayNo>::new())?;
     due(ctx, conversation)
 }
 
@@ -165,6 +165,10 @@ pub(crate) fn pump(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<(), CoreEr
     waits |= channels::travel(ctx, conversation, &channel, &devices, overdue)?;
     let mut unsettled = false;
     for kind in [LogKind::Gov, LogKind::Content] {
+        if channel.is_out() && kind == LogKind::Content {
+            // Nobody who knows of it takes anything, and what was taken before is there.
+            continue;
+        }
         let lacking = lacking(ctx, conversation, kind, &devices)?;
         unsettled |= settle(ctx, conversation, &channel, kind, lacking.all_have)?;
         if lacking.devices.is_empty() {
@@ -292,29 +296,33 @@ fn announce(
     channel: &ChannelRow,
     devices: &[(PeerNo, kith_crdt::id::DeviceId, PeerKey)],
 ) -> Result<bool, CoreError> {
-    if ctx.kv.get(Table::Outbox, &record_key(conversation))?.is_none() {
-        return Ok(false);
-    }
+    let lies: Option<Vec<RelayNo>> = rows::get(ctx.kv, Table::Outbox, &record_key(conversation))?;
+    let Some(lies) = lies else { return Ok(false) };
+    let record = record::own(ctx)?;
+    let (sequence, record) = (record.sequence, record.signed().encode());
     let mut away = false;
     for (_, _, peer) in devices {
-        if ctx.live.peers.contains_key(peer) {
-            record::send(ctx, conversation, peer)?;
-        } else {
+        let what = rows::key(&[&record_key(conversation), &sequence.to_be_bytes()]);
+        let told = (conversation, *peer, what);
+        if !ctx.live.peers.contains_key(peer) {
             away = true;
+        } else if !ctx.live.told.contains_key(&told) {
+            ctx.live.set(|live| &mut live.told, told, None);
+            record::send(ctx, conversation, peer)?;
         }
     }
-    if !away {
+    // Who lacks it does not know where we read: it reads at one of them, and we can not say which.
+    let relays = channels::relays_of(ctx.kv, channel)?;
+    if !away || (!relays.is_empty() && relays.iter().all(|relay| lies.contains(relay))) {
         ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
         return Ok(false);
     }
-    let record = record::own(ctx)?;
-    let (sequence, record) = (record.sequence, record.signed().encode());
     let Some(envelope) = channels::seal(ctx, conversation, &Inner::Record(record))? else {
         return Ok(true);
     };
     let Some(tip) = channel.tip() else { return Ok(true) };
     let node = tip.node;
-    for relay in channels::relays_of(ctx.kv, channel)? {
+    for relay in relays.into_iter().filter(|relay| !lies.contains(relay)) {
         let Some(keys) = queue(ctx.kv, channel, &node, relay)? else { continue };
         let open = ctx.live.sessions.contains_key(&relay);
         if open && rests(ctx, relay, conversation).is_none() {
@@ -339,7 +347,11 @@ pub(crate) fn record_stored(
         rest(ctx, relay, conversation);
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms + limits::DEPOSIT_RETRY_MS);
     } else if record::own(ctx)?.sequence == sequence {
-        ctx.kv.delete(Table::Outbox, &record_key(conversation))?;
+        let key = record_key(conversation);
+        if let Some(mut lies) = rows::get::<Vec<RelayNo>>(ctx.kv, Table::Outbox, &key)? {
+            lies.push(relay);
+            rows::put(ctx.kv, Table::Outbox, &key, &lies)?;
+        }
         ctx.live.wake_at(Timer::Pump(conversation), ctx.now_ms);
     }
     Ok(())
@@ -353,7 +365,8 @@ pub(crate) fn undelivered(
     conversation: ConvNo,
     now_ms: u64,
 ) -> Result<u64, KvError> {
-    if kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
+    let out = channels::row(kv, conversation)?.is_some_and(|channel| channel.is_out());
+    if out || kv.get(Table::Outbox, &due_key(conversation))?.is_none() {
         return Ok(0);
     }
     let log = chat::own_log(me, LogKind::Content);

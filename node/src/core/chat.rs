@@ -1,13 +1,16 @@
 //! Writing: messages, edits, deletions, reactions; and what follows when the history changed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use ed25519_dalek::SigningKey;
 use kith_crdt::{
     entry::{SignedEntry, Verified},
     gov::{Authorisation, GovOp},
     header::Op,
-    id::{ConversationId, EntryId, LogId, LogKind},
+    id::{ConversationId, DeviceId, EntryId, LogId, LogKind},
 };
 
 use super::{
@@ -15,8 +18,8 @@ use super::{
     channels::Governances,
     events,
     history::{
-        Appended, Applied, Author, Authority, ConvNo, Draft, History, HistoryError, HistoryMut,
-        Standing,
+        Appended, Applied, Author, Authority, ConvNo, Decided, Draft, History, HistoryError,
+        HistoryMut, Standing,
     },
     me::Me,
     outbox, sync, views,
@@ -167,12 +170,12 @@ pub(crate) fn follow(
         };
     }
     // A message that is new now is new, whatever was said about it before it came.
-    changes.extend(
-        applied
-            .iter()
-            .filter(|applied| applied.entry.header().op.is_message())
-            .map(|applied| (*applied.entry.id(), MessageChange::New)),
-    );
+    changes.extend(applied.iter().filter(|applied| applied.entry.header().op.is_message()).map(
+        |applied| {
+            let change = if applied.counts { MessageChange::New } else { MessageChange::Deleted };
+            (*applied.entry.id(), change)
+        },
+    ));
     for id in changed {
         let change = changes.get(id).copied().unwrap_or(MessageChange::New);
         events::emit_message(ctx, change, conversation, *id)?;
@@ -183,14 +186,46 @@ pub(crate) fn follow(
         }
     }
     if governed {
+        let mut gone = removed(ctx, conversation)?;
         learn_governance(ctx, conversation, applied)?;
-        let retried = with_history(ctx, |history| history.retry_undecided(conversation))?;
+        let mut retried = with_history(ctx, |history| history.retry_undecided(conversation))?;
+        if applied.iter().any(|applied| removes(&applied.entry)) {
+            gone.extend(removed(ctx, conversation)?);
+            judge_anew(ctx, conversation, &gone, &mut retried)?;
+        }
         if !retried.applied.is_empty() || !retried.changed.is_empty() {
             return follow(ctx, conversation, &retried.applied, &retried.changed);
         }
     }
     if !applied.is_empty() {
         views::look_again(ctx, conversation);
+    }
+    Ok(())
+}
+
+fn removes(entry: &Verified) -> bool {
+    let Op::Gov(bytes) = &entry.header().op else { return false };
+    matches!(GovOp::decode(bytes), Ok(GovOp::RemoveUser(_) | GovOp::RevokeDevice(_)))
+}
+
+fn removed(ctx: &mut Ctx<'_>, conversation: ConvNo) -> Result<BTreeSet<DeviceId>, CoreError> {
+    channels::with_governance(ctx, conversation, |governance| Ok(governance.removed_devices()))
+}
+
+/// What those wrote who are or were removed counts up to where those who removed them had it: what came before the
+/// removal was judged without it.
+fn judge_anew(
+    ctx: &mut Ctx<'_>,
+    conversation: ConvNo,
+    gone: &BTreeSet<DeviceId>,
+    decided: &mut Decided,
+) -> Result<(), CoreError> {
+    let logs = History::new(ctx.kv).logs(conversation)?;
+    let logs = logs.iter().map(|log| log.id).filter(|log| log.kind == LogKind::Content);
+    for log in logs.filter(|log| gone.contains(&log.device)) {
+        let again = with_history(ctx, |history| history.reauthorise(conversation, &log, 0))?;
+        decided.applied.extend(again.applied);
+        decided.changed.extend(again.changed);
     }
     Ok(())
 }

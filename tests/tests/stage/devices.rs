@@ -280,6 +280,38 @@ fn a_revoked_device_reads_nothing_further() {
     assert_eq!(states, [OwnDeviceState::Linked, OwnDeviceState::Revoked]);
 }
 
+/// What a device wrote that the one that revokes it never had counts for nobody, also where it was shown already.
+#[test]
+fn what_the_revoking_device_never_had_is_taken_back_everywhere() {
+    let mut stage = Stage::new(2);
+    stage.befriend(0, 1);
+    let lost = stage.link_device(0);
+    let desk = stage.link_device(0);
+    stage.pass(20_000);
+    say(&mut stage, lost, &Device::name(1), "seen by all");
+    stage.pass(20_000);
+    stage.stop(desk);
+    say(&mut stage, lost, &Device::name(1), "by whoever found it");
+    stage.pass(20_000);
+    assert_eq!(stage.texts(0, 1), ["seen by all", "by whoever found it"]);
+    stage.stop(lost);
+    for other in [0, 1] {
+        stage.part(other, desk);
+    }
+    stage.start(desk);
+    let revoke = Request::DeviceRevoke { device: format!("device-{lost}") };
+    stage.ask(desk, revoke).expect("it is revoked");
+    for other in [0, 1] {
+        stage.meet(other, desk);
+    }
+    stage.pass(60_000);
+    for (device, with) in [(desk, 1), (0, 1), (1, 0)] {
+        assert_eq!(stage.texts(device, with), ["seen by all"], "at {device}");
+    }
+    let first = digest(&mut stage, 0, &Device::name(1));
+    assert_eq!(digest(&mut stage, desk, &Device::name(1)), first);
+}
+
 /// Both devices of one user take part in a group, whoever founded it, before or after the link.
 #[test]
 fn all_devices_are_in_the_groups() {

@@ -6,11 +6,12 @@
 //!          [2][conversation][node]      the commit that made a node, for who did not get it
 //!          [3][conversation][digest]    a commit or letter that waits for another node
 //!          [4][time][conversation]      when a conversation is looked after next
-//!          [5][conversation][device]    what another device asked of whoever commits
+//!          [5][conversation][number]    what another device asked of whoever commits
 //!          [6][conversation]            what a group looks like
 //!          [7][device][conversation]    the conversations a device belongs to
 //! Outbox   [5][conversation][what]      commits and requests that travel
 //! Index    "tag/" tag                   the conversation envelopes with this tag belong to
+//!          "request/" [conversation][device]    the number of its row [5]
 //! ```
 //!
 //! Any member's commit is accepted that [`mls::validity`](crate::mls::validity) allows; which node is

@@ -13,7 +13,7 @@ use crate::{
     api::error::ApiError,
     core::{CoreError, Ctx, history::ConvNo, outbox, people, rows},
     identity::{IdentityError, Signed, Statement},
-    kv::Table,
+    kv::{KvRead, Table},
     limits,
     mls::{self, LeafKey},
 };
@@ -71,7 +71,7 @@ pub(super) struct Asked {
     pub(super) at_ms: u64,
 }
 
-/// `Channels` `[5][conversation][device]`: another device's newest request.
+/// `Channels` `[5][conversation][number]`: another device's newest request.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct RequestRow {
     pub(super) device: DeviceId,
@@ -102,8 +102,43 @@ impl RequestRow {
     }
 }
 
-fn request_key(number: ConvNo, device: &DeviceId) -> Vec<u8> {
-    key(REQUEST, number, &device.0)
+/// `Index` `request/[conversation][device]`: the number of a device's row. The row's own key lies on the disk as it
+/// is, and is to name nobody.
+fn index_key(number: ConvNo, device: &DeviceId) -> Vec<u8> {
+    rows::key(&[b"request/", &number.0.to_be_bytes(), &device.0])
+}
+
+fn row_key(number: ConvNo, of_device: u32) -> Vec<u8> {
+    key(REQUEST, number, &of_device.to_be_bytes())
+}
+
+fn find(
+    kv: &dyn KvRead,
+    number: ConvNo,
+    device: &DeviceId,
+) -> Result<Option<RequestRow>, CoreError> {
+    let of_device: Option<u32> = rows::get(kv, Table::Index, &index_key(number, device))?;
+    match of_device {
+        Some(of_device) => Ok(rows::get(kv, Table::Channels, &row_key(number, of_device))?),
+        None => Ok(None),
+    }
+}
+
+fn keep(ctx: &mut Ctx<'_>, number: ConvNo, row: &RequestRow) -> Result<(), CoreError> {
+    let index_key = index_key(number, &row.device);
+    let of_device = match rows::get(ctx.kv, Table::Index, &index_key)? {
+        Some(of_device) => of_device,
+        None => {
+            let prefix = key(REQUEST, number, &[]);
+            let end = rows::after_prefix(&prefix);
+            let last = ctx.kv.scan(Table::Channels, &prefix, &end, true, 1)?;
+            let last = last.first().and_then(|(key, _)| key.get(prefix.len()..)?.try_into().ok());
+            let next = last.map_or(0, |last| u32::from_be_bytes(last).saturating_add(1));
+            rows::put(ctx.kv, Table::Index, &index_key, &next)?;
+            next
+        }
+    };
+    Ok(rows::put(ctx.kv, Table::Channels, &row_key(number, of_device), row)?)
 }
 
 /// Asks for something, unless that is asked already. The caller writes the row.
@@ -188,8 +223,7 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
     if request.device == ctx.me.device {
         return Ok(());
     }
-    let row_key = request_key(number, &request.device);
-    let before: Option<RequestRow> = rows::get(ctx.kv, Table::Channels, &row_key)?;
+    let before = find(ctx.kv, number, &request.device)?;
     if before.as_ref().is_some_and(|before| before.sequence >= request.sequence) {
         return Ok(());
     }
@@ -215,7 +249,7 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
         answered_leaf: before.as_ref().and_then(|before| before.answered_leaf),
         answered_ms: before.map_or(0, |before| before.answered_ms),
     };
-    rows::put(ctx.kv, Table::Channels, &row_key, &row_of)?;
+    keep(ctx, number, &row_of)?;
     let Some(mut channel) = row(ctx.kv, number)? else { return Ok(()) };
     let now_ms = ctx.now_ms;
     upkeep::at(ctx, &mut channel, now_ms)?;
@@ -227,9 +261,16 @@ pub(crate) fn receive(ctx: &mut Ctx<'_>, number: ConvNo, bytes: &[u8]) -> Result
 /// answered once more, the device would be shut out, as it has forgotten the keys it came in with.
 pub(super) fn open(ctx: &mut Ctx<'_>, channel: &ChannelRow) -> Result<Vec<RequestRow>, CoreError> {
     let prefix = key(REQUEST, channel.number, &[]);
-    let all = rows::scan::<RequestRow>(ctx.kv, Table::Channels, &prefix, limits::REQUESTS_MAX)?;
-    let mut open: Vec<RequestRow> =
-        all.into_iter().map(|(_, row)| row).filter(|row| row.key_package.is_some()).collect();
+    let end = rows::after_prefix(&prefix);
+    // Of those that came last: whoever is gone for long asked before.
+    let all = ctx.kv.scan(Table::Channels, &prefix, &end, true, limits::REQUESTS_MAX)?;
+    let mut open = Vec::new();
+    for (_, bytes) in all.iter().rev() {
+        let row: RequestRow = rows::decode(Table::Channels, bytes)?;
+        if row.key_package.is_some() {
+            open.push(row);
+        }
+    }
     if let (false, Some(tip)) = (open.is_empty(), channel.tip) {
         let there = ctx.mls().leaf_keys(&tip).map_err(ApiError::internal)?;
         open.retain(|row| !there.contains(&row.leaf));
@@ -244,8 +285,7 @@ pub(super) fn settle(
     device: &DeviceId,
     leaf: Option<&LeafKey>,
 ) -> Result<(), CoreError> {
-    let row_key = request_key(number, device);
-    let found = rows::get::<RequestRow>(ctx.kv, Table::Channels, &row_key)?;
+    let found = find(ctx.kv, number, device)?;
     let known = found.is_some();
     let mut row = match (found, leaf) {
         (Some(row), _) => row,
@@ -258,7 +298,7 @@ pub(super) fn settle(
         row.answered_ms = ctx.now_ms;
     }
     row.answered_leaf = leaf.copied().or(row.answered_leaf);
-    rows::put(ctx.kv, Table::Channels, &row_key, &row)?;
+    keep(ctx, number, &row)?;
     relieve(ctx, number, device, leaf.is_some() && !(was_open && row.why == Why::Update))
 }
 

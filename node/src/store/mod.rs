@@ -67,7 +67,7 @@ use crate::{
 };
 
 /// The schema this version reads and writes.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// Memory for pages. redb's own default would be 1 GiB.
 const CACHE_BYTES: usize = 32 << 20;
 
